@@ -1,0 +1,55 @@
+# Every target works from a bare `python3` (3.11 or newer) and `make`; nothing has to be activated by hand.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
+SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
+
+.PHONY: help env lab run test unit nbtest notebooks lint lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+env: $(READY) ## build .venv from requirements.lock (does nothing when it is up to date)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is wanted, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make env PYTHON=python3.12" >&2; exit 1; }
+	@if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then uv=uv; uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV); \
+	else uv=$(BIN)/uv; $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi; \
+	echo "installing the locked packages into $(VENV) ..."; \
+	$$uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	$$uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+lab: $(READY) ## open the course in JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+run: $(READY) ## run 00_start_here: a VAE beside a TopoVAE on real digits; prints the table
+	@$(BIN)/python -m topo_utils.runs notebooks/00_start_here.ipynb
+
+test: lint unit nbtest ## everything that CI runs: lint, unit tests, all notebooks
+
+unit: $(READY) ## the unit tests
+	$(BIN)/python -m pytest tests
+
+nbtest: $(READY) ## execute every notebook and solution with nbval; fails when there is none
+	$(BIN)/python -m pytest -x --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -p no:cacheprovider notebooks
+
+notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
+	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)
+
+lint: $(READY) ## style of the code and of the notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock: $(READY) ## compile requirements.lock anew from pyproject.toml (all platforms, with hashes)
+	uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
+
+clean: ## remove the environment and caches; run records and downloaded data stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis data/processed
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
