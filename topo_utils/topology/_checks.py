@@ -1,0 +1,46 @@
+"""Checks of what comes in: the messages name the argument, what came and what was wanted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_cloud(name: str, x: Tensor) -> None:
+    """Raise unless ``x`` is a floating tensor ``(*batch, n, d)`` of finite values with n >= 2 and d >= 1."""
+    check_floating(name, x)
+    if x.ndim < 2 or x.shape[-2] < 2 or x.shape[-1] < 1:
+        raise ValueError(f"{name}: wanted the shape (*batch, n, d) with at least 2 points, got {tuple(x.shape)}")
+    check_finite(name, x)
+
+
+def check_floating(name: str, x: Tensor) -> None:
+    """Raise unless ``x`` is a float32 or float64 tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: wanted a torch tensor, got {type(x).__name__}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name}: wanted float32 or float64, got {x.dtype}")
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise unless every value of ``x`` is finite."""
+    bad = ~torch.isfinite(x.detach())
+    if bad.any():
+        where = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"{name}: wanted finite values, got {x[where].item()} at {where} ({int(bad.sum())} such values)")
+
+
+def check_weights(name: str, weights: Tensor) -> None:
+    """Raise unless ``weights`` is ``(*batch, n, n)``, symmetric, non-negative, zero on the diagonal; +inf is no edge."""
+    check_floating(name, weights)
+    if weights.ndim < 2 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 2:
+        raise ValueError(f"{name}: wanted the shape (*batch, n, n) with n >= 2, got {tuple(weights.shape)}")
+    values = weights.detach()
+    if values.isnan().any():
+        raise ValueError(f"{name}: wanted numbers, got NaN at {tuple(values.isnan().nonzero()[0].tolist())}")
+    if (values < 0).any():
+        raise ValueError(f"{name}: wanted no negative edge weight, got {values.min().item()}")
+    if values.diagonal(dim1=-2, dim2=-1).any():
+        raise ValueError(f"{name}: wanted a zero diagonal, got {values.diagonal(dim1=-2, dim2=-1).abs().max().item()}")
+    if not torch.equal(values, values.mT):
+        raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")

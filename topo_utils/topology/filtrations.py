@@ -1,0 +1,94 @@
+"""From a point cloud to edge weights: the filtration value at which each edge of a flag complex enters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from topo_utils.topology._checks import check_cloud, check_finite, check_weights
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def pairwise_distances(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch n n"]:
+    """Euclidean distances between the points of each cloud.
+
+    Exact differences are summed: the matrix-product shortcut that :func:`torch.cdist` takes above 25 points would leave
+    a non-zero diagonal and cancel small distances. The gradient at distance zero (equal points) is zero, not NaN.
+
+    Parameters
+    ----------
+    x
+        Clouds of n >= 2 points in R^d, finite, float32 or float64.
+
+    Returns
+    -------
+    Tensor
+        Symmetric, zero on the diagonal, in the units of ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``x`` is not a floating tensor, has fewer than two points, or holds a value that is not finite.
+    """
+    check_cloud("x", x)
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def rips(distances: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
+    """Vietoris-Rips filtration: every edge enters at its length.
+
+    Parameters
+    ----------
+    distances
+        Symmetric, non-negative, zero on the diagonal, finite. The triangle inequality is not needed.
+
+    Returns
+    -------
+    Tensor
+        Edge weights of the flag filtration; here the distances themselves.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``distances`` is not such a matrix.
+    """
+    check_weights("distances", distances)
+    check_finite("distances", distances)
+    return distances
+
+
+def knn(distances: Float[Tensor, "*batch n n"], k: int) -> Float[Tensor, "*batch n n"]:
+    """Flag filtration of the symmetrised k-nearest-neighbour graph, each edge at its length (the proposal, section 2.3).
+
+    An edge is kept when either end has the other among its k nearest; points tied with the k-th nearest count as near, so
+    that the graph does not depend on the order of the points. The choice of neighbours carries no gradient.
+
+    Parameters
+    ----------
+    distances
+        As for :func:`rips`.
+    k
+        Number of neighbours, 1 <= k < n.
+
+    Returns
+    -------
+    Tensor
+        Edge weights, ``+inf`` where there is no edge.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``distances`` is not such a matrix, or k is out of range.
+    """
+    distances = rips(distances)
+    n = distances.shape[-1]
+    if not 1 <= k < n:
+        raise ValueError(f"k: wanted 1 <= k < {n} (the number of points), got {k}")
+    diagonal = torch.eye(n, dtype=torch.bool, device=distances.device)
+    radius = distances.detach().masked_fill(diagonal, torch.inf).kthvalue(k, dim=-1, keepdim=True).values
+    near = distances.detach() <= radius
+    return distances.masked_fill(~(near | near.mT), torch.inf)
