@@ -1,0 +1,176 @@
+"""Feature networks that are trained once, frozen and cached: the initial autoencoder F, and the judge.
+
+F's encoder gives the low-dimensional features in which the topology of a batch is measured (the proposal, section 2.3).
+The judge is a digit classifier trained on the split ``judge``, which no generative model and no F ever sees; its
+penultimate features give the Fréchet distance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample, mse_loss, pdist
+
+from topo_utils import paths
+from topo_utils.datasets import Dataset
+from topo_utils.models import networks
+from topo_utils.models.networks import conv_decoder, conv_encoder
+from topo_utils.seed import derive, generator
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Autoencoder(nn.Module):
+    """The initial autoencoder. ``features`` are the codes divided by their mean distance on the training data.
+
+    With that unit, distances, diagrams and the weight γ mean the same on every data set.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], dimension: int, width: int = 16):
+        super().__init__()
+        self.encoder = conv_encoder(shape, width, dimension)
+        self.decoder = conv_decoder(shape, width, dimension)
+        self.register_buffer("scale", torch.ones(()))
+
+    def features(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d"]:
+        """F(x); distances are in units of the mean distance between two training items."""
+        return self.encoder(x) / self.scale
+
+    def reconstruct(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+        """The decoder's image of the code, in [0, 1]."""
+        return torch.sigmoid(self.decoder(self.encoder(x)))
+
+
+class Classifier(nn.Module):
+    """The judge: a small convolutional classifier."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, dimension: int = 64, width: int = 16):
+        super().__init__()
+        self.body = nn.Sequential(conv_encoder(shape, width, dimension), nn.SiLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(dimension, classes)
+
+    def features(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d"]:
+        """Penultimate activations."""
+        return self.body(x)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch classes"]:
+        """Class logits."""
+        return self.head(self.features(x))
+
+
+def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int = 30, seed: int = 0) -> Autoencoder:
+    """F for a data set, trained on its ``train`` split with squared error, or read from the cache.
+
+    Parameters
+    ----------
+    train
+        Training items. With other items, another F is trained and cached.
+    dimension
+        Dimension of the features.
+    epochs, seed
+        Of its training (Adam, batches of 128).
+
+    Returns
+    -------
+    Autoencoder
+        Frozen, in evaluation mode, on the CPU.
+    """
+
+    def loss(model: Autoencoder, x: Tensor, _: Tensor) -> Tensor:
+        return mse_loss(model.reconstruct(x), x)
+
+    def build() -> Autoencoder:
+        model = _fit(Autoencoder(train.shape, dimension), loss, train, epochs, seed)
+        chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
+        model.scale = pdist(model.encoder(train.items[chosen])).mean().detach()
+        return model
+
+    settings = {"dimension": dimension, "epochs": epochs, "seed": seed}
+    return _cached("autoencoder", settings, train, lambda: Autoencoder(train.shape, dimension), build)
+
+
+def judge(data: Dataset, epochs: int = 160, seed: int = 0) -> Classifier:
+    """Classifier of the items of a ``judge`` split, trained under small random shifts, rotations and scalings, or cached.
+
+    Raises
+    ------
+    ValueError
+        Another split was given: the judge would have seen what it judges.
+    """
+    if data.split != "judge":
+        raise ValueError(f"data: wanted the split 'judge', got '{data.split}': the judge must not see what it judges")
+    classes = int(data.labels.max()) + 1
+
+    def loss(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(model(_jitter(x)), y)
+
+    def build() -> Classifier:
+        return _fit(Classifier(data.shape, classes), loss, data, epochs, seed)
+
+    settings = {"classes": classes, "epochs": epochs, "seed": seed}
+    return _cached("judge", settings, data, lambda: Classifier(data.shape, classes), build)
+
+
+def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float = 0.1) -> Tensor:
+    """Each image under its own random similarity; the numbers are ranges in radians, a ratio and half image sides."""
+    angle, factor, dx, dy = (2 * torch.rand(4, len(x)) - 1) * torch.tensor([rotation, scale, shift, shift])[:, None]
+    cos, sin = (1 + factor) * angle.cos(), (1 + factor) * angle.sin()
+    maps = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+    return grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), align_corners=False)
+
+
+def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int, batch_size: int = 128) -> nn.Module:
+    """Train ``model`` with Adam and a cosine schedule; it was made, and its noise is drawn, from the global generator."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    shuffle = generator(seed, "shuffle")
+    for _ in range(epochs):
+        for batch in torch.randperm(len(data), generator=shuffle).split(batch_size):
+            optimizer.zero_grad()
+            loss(model, data.items[batch], data.labels[batch]).backward()
+            optimizer.step()
+        schedule.step()
+    return model
+
+
+def _cached(
+    name: str, settings: dict, data: Dataset, make: Callable[[], nn.Module], build: Callable[[], nn.Module]
+) -> nn.Module:
+    """The frozen network that ``build`` trains, read from the cache when it was trained before.
+
+    The key covers all that decides the weights: the settings, the data, this source code and torch's version.
+    """
+    sources = [Path(__file__).read_text(), Path(networks.__file__).read_text(), torch.__version__]
+    key = json.dumps([settings, data.digest, *sources], sort_keys=True)
+    file = paths.processed() / f"{data.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.safetensors"
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():  # leaves the caller's randomness untouched
+        torch.manual_seed(derive(settings["seed"], name))
+        model = make()
+        if not _restore(model, file):
+            torch.manual_seed(derive(settings["seed"], name, "training"))
+            model = build().train(False)
+            with paths.atomic(file) as scratch:
+                save_file(model.state_dict(), scratch)
+    return model.requires_grad_(False).eval()
+
+
+def _restore(model: nn.Module, file: Path) -> bool:
+    """Load cached weights into ``model``; False when there are none. A damaged file is reported and made again."""
+    if not file.exists():
+        return False
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        print(f"the cached network {file} is damaged and is trained again ({error})", file=sys.stderr)
+        return False
+    return True
