@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import tempfile
 import time
 import warnings
@@ -19,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from topo_utils import paths
 from topo_utils.config import RunConfig
 from topo_utils.datasets import Dataset
 from topo_utils.models.features import Autoencoder

@@ -43,7 +43,7 @@ class Digits:
 
 
 class Mnist:
-    """MNIST as published. The 10,000 test images are ``test``; the 60,000 others are 50,000 train, 5,000 each for the rest."""
+    """MNIST as published: its 10,000 test images are ``test``, the others are shared out as ``sizes`` says."""
 
     name = "mnist"
     licence = "CC BY-SA 3.0"

@@ -33,12 +33,12 @@ DESCRIPTIONS = {
     "active_units": "active latent dimensions",
     "interpolation_cycle_error": "cycle error on linear latent paths (lower)",
     "frechet_classifier": "Fréchet digit-classifier distance of samples (lower)",
-    "frechet_classifier_floor": "… the same between two halves of real data (floor)",
+    "frechet_classifier_floor": "… its floor: two halves of the real data",
     "confident_samples": "samples the judge is ≥ 90 % sure of, share",
     "bottleneck_h0": "bottleneck distance data-samples, H0 (lower)",
-    "bottleneck_h0_floor": "… the same between real clouds (floor)",
+    "bottleneck_h0_floor": "… its floor: two clouds of real data, H0",
     "bottleneck_h1": "bottleneck distance data-samples, H1 (lower)",
-    "bottleneck_h1_floor": "… the same between real clouds (floor)",
+    "bottleneck_h1_floor": "… its floor: two clouds of real data, H1",
 }
 
 

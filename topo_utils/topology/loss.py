@@ -132,9 +132,7 @@ class TopologicalLoss(nn.Module):
         if wanted[0].mask.shape[:-1] != got[0].mask.shape[:-1]:
             shapes = tuple(wanted[0].mask.shape[:-1]), tuple(got[0].mask.shape[:-1])
             raise ValueError(f"reference and cloud: wanted the same batch shape, got {shapes[0]} and {shapes[1]}")
-        terms = [
-            weight * self._distance(x, y) for weight, x, y in zip(self.weights, wanted, got, strict=False) if weight
-        ]
+        terms = [weight * self._distance(x, y) for weight, x, y in zip(self.weights, wanted, got, strict=False) if weight]
         return torch.stack(terms).sum()
 
     def _distance(self, x: Diagram, y: Diagram) -> Tensor:

@@ -1,0 +1,1 @@
+"""Networks: the initial autoencoder F and the judge (:mod:`features`), the VAE (:mod:`vae`)."""
