@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -277,7 +278,7 @@ def provenance() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": bool(_git("status", "--porcelain", "--", "topo_utils", "requirements.lock")),
         "python": platform.python_version(),
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": torch.cuda.get_device_name() if cuda else "cpu",
@@ -357,17 +358,28 @@ def table(metrics: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def publish(notebook: Path, record: Path) -> None:
-    """Bring an executed notebook back to its place, cleaned, and its tables and pictures into ``data/results``."""
-    executed = nbformat.read(record / "notebook.ipynb", as_version=4)
-    with paths.atomic(notebook) as scratch:
-        nbformat.write(clean(executed), scratch)
+    """Keep an executed notebook in its place, its table and pictures in ``data/results``, its run time in README."""
+    origin = json.loads((record / "provenance.json").read_text())
+    executed = clean(nbformat.read(record / "notebook.ipynb", as_version=4))
+    measured = f"{origin['wall_seconds']:.0f} s with the defaults on {origin['cores']} cores of {origin['processor']}"
+    for cell in executed.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?<=^> \*\*Time\*\* · ).*", measured, cell.source, flags=re.MULTILINE)
+    readme = (paths.REPOSITORY / "README.md").read_text()
+    row = rf"(?<=^\| )(\[{notebook.stem}\]\(.*\) \| .* \|) .* (?=\|$)"
+    readme = re.sub(row, rf"\1 {origin['wall_seconds']:.0f} s ", readme, flags=re.MULTILINE)
+    contents = {
+        notebook: nbformat.writes(executed).rstrip("\n").encode() + b"\n",
+        paths.RESULTS / f"{notebook.stem}.provenance.json": (record / "provenance.json").read_bytes(),
+        paths.REPOSITORY / "README.md": readme.encode(),
+    }
     rows = pd.DataFrame(_rows(record)).drop(columns="wall_seconds", errors="ignore")
-    results = {f"{notebook.stem}.provenance.json": (record / "provenance.json").read_bytes()}
     if len(rows):
-        results[f"{notebook.stem}.csv"] = rows.to_csv(index=False).encode()
-    results |= {f"{notebook.stem}-{picture.name}": picture.read_bytes() for picture in record.glob("*.png")}
-    for name, content in results.items():
-        with paths.atomic(paths.RESULTS / name) as scratch:
+        contents[paths.RESULTS / f"{notebook.stem}.csv"] = rows.to_csv(index=False).encode()
+    for picture in record.glob("*.png"):
+        contents[paths.RESULTS / f"{notebook.stem}-{picture.name}"] = picture.read_bytes()
+    for file, content in contents.items():
+        with paths.atomic(file) as scratch:
             scratch.write_bytes(content)
 
 

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from topo_utils.topology import TopologicalLoss
+
+
+@pytest.fixture
+def clouds():
+    return torch.randn(3, 24, 4), torch.randn(3, 24, 2)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"scale_free": True}, {"filtration": "knn", "k": 4}, {"levels": 3}, {"weights": (1, 0)}]
+)
+def test_zero_with_zero_gradient_on_equal_clouds_and_symmetric(options, clouds):
+    x, y = clouds
+    loss = TopologicalLoss(**options).fit(x)
+    same = x.clone().requires_grad_()
+    value = loss(x, same)
+    value.backward()
+    assert value == 0
+    assert not same.grad.any()
+    assert loss(x, y) > 0
+    assert torch.isclose(loss(x, y), loss(y, x))
+
+
+def test_the_loss_is_the_integral_of_the_formula():
+    """Two points at distance 2 against two at distance 4, by hand."""
+    near, far = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    loss = TopologicalLoss(grid_size=2001).fit(far)
+    # tents min(t, 2 - t) and min(t, 4 - t): they differ by 2t - 2 on [1, 2] and by 4 - t on [2, 4]
+    assert loss(near, far).item() == pytest.approx(4 / 3 + 8 / 3, rel=1e-3)
+
+
+def test_scale_free_ignores_size_and_the_plain_loss_does_not(clouds):
+    x, _ = clouds
+    assert TopologicalLoss(scale_free=True).fit(x)(x, 5 * x) < 1e-10
+    assert TopologicalLoss().fit(x)(x, 5 * x) > 0.1
+
+
+def test_a_batch_is_the_mean_over_its_clouds(clouds):
+    x, y = clouds
+    loss = TopologicalLoss().fit(x)
+    torch.testing.assert_close(loss(x, y), torch.stack([loss(a, b) for a, b in zip(x, y, strict=True)]).mean())
+
+
+def test_precomputed_diagrams_give_the_same(clouds):
+    x, y = clouds
+    loss = TopologicalLoss(scale_free=True).fit(x)
+    assert torch.equal(loss(loss.diagrams(x), y), loss(x, y))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale_free": True}, {"levels": 3, "weights": (0.5, 20.0)}])
+def test_gradcheck(options):
+    x, y = torch.randn(12, 3, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    loss = TopologicalLoss(grid_size=32, **options).fit(x)
+    assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
+
+
+def test_descent_turns_a_cloud_into_a_circle():
+    angle = 2 * torch.pi * torch.arange(20) / 20
+    wanted = torch.stack([angle.cos(), angle.sin()], 1)
+    cloud = (0.5 * torch.randn(20, 2)).requires_grad_()
+    loss = TopologicalLoss().fit(wanted)
+    optimizer = torch.optim.Adam([cloud], lr=0.05)
+    first = loss(wanted, cloud).item()
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss(wanted, cloud).backward()
+        optimizer.step()
+    assert loss(wanted, cloud).item() < 0.05 * first
+    bars = loss.diagrams(cloud)[1].points
+    assert (bars[:, 1] - bars[:, 0]).max() > 0.8
+
+
+def test_duplicates_and_collapsed_clouds_give_no_nan():
+    x = torch.randn(16, 3)
+    for cloud in (torch.zeros(16, 2), torch.randn(4, 2).repeat(4, 1)):
+        for scale_free in (False, True):
+            leaf = cloud.clone().requires_grad_()
+            value = TopologicalLoss(scale_free=scale_free).fit(x)(x, leaf)
+            value.backward()
+            assert value.isfinite()
+            assert leaf.grad.isfinite().all()
+
+
+def test_it_works_under_autocast_and_no_grad(clouds):
+    x, y = clouds
+    loss = TopologicalLoss().fit(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(x, y), loss(x, y))
+        assert loss(x, y.bfloat16()).dtype == torch.float32
+    with torch.no_grad():
+        assert not loss(x, y).requires_grad
+
+
+def test_it_pickles_copies_and_saves_its_grid(clouds):
+    x, y = clouds
+    loss = TopologicalLoss(levels=4).fit(x)
+    for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+        assert torch.equal(twin(x, y), loss(x, y))
+    other = TopologicalLoss(levels=4)
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other(x, y), loss(x, y))
+
+
+def test_the_grid_stays_where_fit_put_it(clouds):
+    x, y = clouds
+    loss = TopologicalLoss().fit(x)
+    before = loss.grid.clone()
+    loss(x, 100 * y)
+    assert torch.equal(loss.grid, before)
+    latest = max(diagram.points[..., 1].max() for diagram in loss.diagrams(x))
+    assert loss.grid[-1] == pytest.approx(1.25 * float(latest))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"filtration": "alpha"}, "filtration: wanted"),
+        ({"filtration": "knn"}, "k: wanted a number"),
+        ({"k": 3}, "k: wanted a number"),
+        ({"levels": 0}, "levels: wanted"),
+        ({"weights": (0, 0)}, "weights: wanted"),
+        ({"weights": (-1, 1)}, "weights: wanted"),
+        ({"grid_size": 1}, "grid_size: wanted"),
+    ],
+)
+def test_unknown_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TopologicalLoss(**options)
+
+
+def test_wrong_use_is_named(clouds):
+    x, y = clouds
+    with pytest.raises(RuntimeError, match="call fit"):
+        TopologicalLoss()(x, y)
+    loss = TopologicalLoss().fit(x)
+    with pytest.raises(ValueError, match="same batch shape"):
+        loss(x[:2], y)
+    with pytest.raises(ValueError, match="cloud: wanted finite values"):
+        loss(x, y * torch.nan)
+    with pytest.raises(ValueError, match="without a single bar"):
+        TopologicalLoss().fit(torch.zeros(4, 2))
+
+
+def test_the_package_stands_alone():
+    """topology is importable with torch and numpy alone, so that it can be carried into another project."""
+    program = (
+        "import sys\n"
+        "class Alone:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'ripser', 'persim', 'gudhi', 'lightning', 'jaxtyping', 'pydantic', 'pandas'}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Alone())\n"
+        "import topo_utils.topology\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
