@@ -69,9 +69,9 @@ class TrainingVAE(lightning.LightningModule):
         self.initial_autoencoder.eval()  # frozen, whatever the mode of the rest
         return self
 
-    def on_train_epoch_start(self) -> None:
-        # Reseeding each epoch makes a run that was interrupted and resumed equal to one that was not.
-        seed_everything(self.config.seed, "epoch", self.current_epoch)
+    def on_train_batch_start(self, batch: tuple[Tensor], index: int) -> None:
+        # Each step has its own stream: a run that was interrupted and resumed equals one that was not.
+        seed_everything(self.config.seed, "step", self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["run"] = self.config.digest()
@@ -293,7 +293,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str) -
         enable_progress_bar=progress == "bar",
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=1,
     )
 
 

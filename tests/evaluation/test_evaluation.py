@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+
+import gudhi
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from topo_utils import evaluation
+from topo_utils.datasets import load
+from topo_utils.models.features import Classifier
+from topo_utils.models.vae import VAE, Posterior
+from topo_utils.topology import Diagram, pairwise_distances, persistent_homology
+
+
+def test_frechet_distance_is_the_formula():
+    real, generated = torch.randn(300, 4), 1.5 * torch.randn(200, 4) + 1
+    x, y = real.double().numpy(), generated.double().numpy()
+    root = sqrtm(np.cov(x.T) @ np.cov(y.T)).real
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * root)
+    assert evaluation.frechet_distance(real, generated) == pytest.approx(expected, rel=1e-6)
+    assert evaluation.frechet_distance(real, real) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_names_bad_features():
+    good = torch.randn(5, 3)
+    with pytest.raises(ValueError, match="generated: wanted at least 2 rows of 3 features"):
+        evaluation.frechet_distance(good, torch.randn(5, 2))
+    bad = good.clone()
+    bad[2, 1] = torch.nan
+    with pytest.raises(ValueError, match="real: wanted finite features, got 1"):
+        evaluation.frechet_distance(bad, good)
+
+
+def test_bottleneck_is_gudhis():
+    for _ in range(10):
+        x, y = (persistent_homology(pairwise_distances(torch.randn(25, 2)))[1] for _ in range(2))
+        expected = gudhi.bottleneck_distance(x.points.double().numpy(), y.points.double().numpy())
+        assert evaluation.bottleneck(x, y) == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_empty_diagram_is_matched_with_the_diagonal():
+    empty = Diagram(torch.zeros(0, 2), torch.zeros(0, dtype=torch.bool))
+    one = Diagram(torch.tensor([[1.0, 4.0], [0.0, 1.0]]), torch.ones(2, dtype=torch.bool))
+    assert evaluation.bottleneck(empty, one) == 1.5
+    assert evaluation.bottleneck(empty, empty) == 0
+
+
+def test_bottleneck_distances_of_equal_and_of_different_clouds():
+    cloud = torch.randn(300, 2)
+    same = evaluation.bottleneck_distances(cloud, torch.randn(300, 2), 40, 4)
+    far = evaluation.bottleneck_distances(cloud, 5 * torch.randn(300, 2), 40, 4)
+    assert same["bottleneck_h0_floor"] == far["bottleneck_h0_floor"]
+    assert same["bottleneck_h0"] < 2 * same["bottleneck_h0_floor"]
+    assert far["bottleneck_h0"] > 2 * same["bottleneck_h0"]
+    with pytest.raises(ValueError, match="cloud_size: wanted at most half the 300"):
+        evaluation.bottleneck_distances(cloud, cloud, 200)
+
+
+def test_linear_paths_keep_their_ends():
+    start, end = torch.randn(3, 4), torch.randn(3, 4)
+    path = evaluation.linear_path(start, end, 5)
+    assert path.shape == (3, 5, 4)
+    torch.testing.assert_close(path[:, 0], start)
+    torch.testing.assert_close(path[:, -1], end)
+    torch.testing.assert_close(path[:, 2], (start + end) / 2)
+    with pytest.raises(ValueError, match="steps: wanted at least 2"):
+        evaluation.linear_path(start, end, 1)
+    with pytest.raises(ValueError, match="same shape"):
+        evaluation.linear_path(start, end[:2], 3)
+
+
+class Cycle(VAE):
+    """Decodes a code to an image that it encodes to the code plus ``error``."""
+
+    error = 0.0
+
+    def encode(self, x):
+        return Posterior(x.flatten(1)[:, :4] + self.error, torch.zeros(len(x), 4))
+
+    def logits(self, z):
+        return torch.logit(torch.nn.functional.pad(z, (0, 12), value=0.5).view(-1, 1, 4, 4))
+
+
+def test_the_cycle_error_is_the_squared_distance_after_one_cycle():
+    model, items = Cycle((1, 4, 4), 4), 0.2 + 0.6 * torch.rand(10, 1, 4, 4)
+    assert evaluation.cycle_error(model, items) == pytest.approx(0, abs=1e-9)
+    model.error = 0.05
+    assert evaluation.cycle_error(model, items) == pytest.approx(4 * 0.05**2, rel=1e-4)
+    with pytest.raises(ValueError, match="3 steps or more"):
+        evaluation.cycle_error(model, items, steps=2)
+
+
+def test_evaluate_gives_every_described_metric_reproducibly(features):
+    data = load("digits", "test", limit=60)
+    model, judge = VAE(data.shape, 5), Classifier(data.shape, 10).eval().requires_grad_(False)
+    metrics = evaluation.evaluate(model, data, features, judge)
+    assert set(metrics) == set(evaluation.DESCRIPTIONS)
+    assert len(set(evaluation.DESCRIPTIONS.values())) == len(evaluation.DESCRIPTIONS)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics == evaluation.evaluate(model, data, features, judge)

@@ -1,0 +1,80 @@
+"""What every committed notebook must be (design: one parameters cell, outputs, no noise, small)."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from topo_utils import runs
+from topo_utils.paths import NOTEBOOKS
+
+COURSE = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
+
+
+def name(path):
+    return path.stem
+
+
+every = pytest.mark.parametrize("path", [*COURSE, *SOLUTIONS], ids=name)
+
+
+def test_there_are_notebooks_and_they_are_small():
+    assert COURSE
+    assert SOLUTIONS
+    assert sum(path.stat().st_size for path in [*COURSE, *SOLUTIONS]) < 15_000_000
+
+
+@every
+def test_notebooks_carry_outputs_and_no_noise(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert path.stat().st_size < 1_500_000
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "committed notebooks are executed: make notebooks"
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert not any(output.get("name") == "stderr" for cell in code for output in cell.outputs)
+    assert runs.clean(nbformat.read(path, as_version=4)) == notebook, "make notebooks strips what does not belong"
+    text = path.read_text()
+    assert not re.search(r'"/(home|root|tmp|Users|work)/', text), "a path of one machine"
+    command = [sys.executable, "-m", "nbstripout", "--verify", "--keep-output", "--keep-count", "--keep-id", str(path)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+@every
+def test_the_published_notebook_is_the_one_that_was_executed(path):
+    """Counts run 1, 2, 3 …: one execution from top to bottom."""
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+@every
+def test_cells_are_short_and_the_parameters_literal(path):
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert statistics.median(len(source.splitlines()) for source in code) <= 12
+    tags = [tag for cell in nbformat.read(path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    assert runs.declared_parameters(path)
+
+
+@pytest.mark.parametrize("path", COURSE, ids=name)
+def test_the_course_has_its_anatomy(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    for part in ("**You will do**", "**You will learn**", "**You need**", "**Time**", "*Predict", "*Figure"):
+        assert part in text, part
+    for heading in ("## Check yourself", "## What we learned", "## Limits", "## References"):
+        assert heading in text, heading
+    assert re.match(rf"# {path.stem[:2]} · ", text)
+    assert (NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(NOTEBOOKS.glob("params/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_parameter_profiles_fit_their_notebook(path):
+    runs.resolve(NOTEBOOKS / f"{path.stem}.ipynb", runs.read_parameters(path))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from topo_utils import training
+from topo_utils.config import RunConfig
+from topo_utils.training import CHECKPOINT, Batches, DivergenceError, fit
+
+SMALL = RunConfig(epochs=2, batch_size=64, cloud_size=16, latent_dimension=4)
+
+
+def train(config, digits, features, **options):
+    return fit(config, *digits, features, **{"progress": "none", **options})
+
+
+def equal(one, other):
+    weights = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in weights)
+
+
+def test_the_loss_falls_and_the_history_has_a_row_an_epoch(digits, features):
+    model, history = train(SMALL.replace(epochs=6, gamma=1.0), digits, features)
+    assert history["epoch"].tolist() == list(range(6))
+    assert history["loss"].iloc[-1] < 0.6 * history["loss"].iloc[0]
+    columns = ("reconstruction", "kl", "topological", "validation_reconstruction", "validation_kl", "seconds")
+    assert np.isfinite(history[list(columns)]).all(axis=None)
+    assert (history["topological_seconds"] < history["seconds"]).all()
+    assert not model.training
+
+
+def test_gamma_zero_is_the_plain_vae_bit_for_bit(digits, features):
+    plain = train(SMALL, digits, features)
+    for other in ({"comparison": "reconstruction"}, {"cloud_size": 32}, {"levels": 3}):
+        assert equal(plain, train(SMALL.replace(gamma=0.0, **other), digits, features))
+    assert not equal(plain, train(SMALL.replace(gamma=1.0), digits, features))
+    assert "topological" not in plain.history
+
+
+@pytest.mark.parametrize("comparison", ["latent", "reconstruction"])
+def test_l_topo_reaches_the_networks(comparison, digits, features):
+    """A finite difference along the gradient agrees with it: L_topo is differentiated through the whole model."""
+    config = SMALL.replace(gamma=1.0, comparison=comparison)
+    model, loss = training.VAE(digits[0].shape, 4), training._topological_loss(config, digits[0], features)
+    module = training.TrainingVAE(model, config, copy.deepcopy(features), loss).double()
+    x = digits[0].items[:64].double()
+
+    def value():
+        torch.manual_seed(1)
+        return module.topological_term(x, *model(x))
+
+    weight = model.encoder[-1].weight
+    (gradient,) = torch.autograd.grad(value(), weight)
+    assert gradient.norm() > 0
+    step = 1e-6 * gradient / gradient.norm()
+    with torch.no_grad():
+        weight += step
+        above = value()
+        weight -= 2 * step
+        below = value()
+    assert (above - below).item() / 2e-6 == pytest.approx(gradient.norm().item(), rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(digits, features):
+    config = SMALL.replace(gamma=1.0)
+    assert equal(train(config, digits, features), train(config, digits, features))
+    assert not equal(train(config, digits, features), train(config.replace(seed=1), digits, features))
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(digits, features, tmp_path, monkeypatch):
+    config = SMALL.replace(gamma=1.0, epochs=3)
+    whole = train(config, digits, features)
+
+    def interrupt(self):
+        if self.current_epoch == 2:
+            raise RuntimeError("the machine went down")
+
+    start = training.TrainingVAE.on_train_epoch_start
+    with monkeypatch.context() as patch:
+        patch.setattr(training.TrainingVAE, "on_train_epoch_start", lambda self: (start(self), interrupt(self)))
+        with pytest.raises(RuntimeError, match="went down"):
+            train(config, digits, features, folder=tmp_path)
+    assert (tmp_path / CHECKPOINT).exists()
+    resumed = train(config, digits, features, folder=tmp_path)
+    assert equal(resumed, whole)
+    assert resumed.history["loss"].tolist() == whole.history["loss"].tolist()
+    again = train(config, digits, features, folder=tmp_path)  # nothing is left to do
+    assert equal(again, whole)
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_over(digits, features, tmp_path, capsys):
+    whole = train(SMALL, digits, features, folder=tmp_path)
+    checkpoint = tmp_path / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert equal(train(SMALL, digits, features, folder=tmp_path), whole)
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_the_checkpoint_of_another_run_is_refused(digits, features, tmp_path):
+    train(SMALL, digits, features, folder=tmp_path)
+    with pytest.raises(ValueError, match="belongs to the run"):
+        train(SMALL.replace(seed=1), digits, features, folder=tmp_path)
+
+
+def test_divergence_stops_with_a_clear_error(digits, features):
+    with pytest.raises(
+        DivergenceError, match=r"diverged in epoch \d+, step \d+: .* Try a smaller learning_rate \(now 1e\+20\)"
+    ):
+        train(SMALL.replace(learning_rate=1e20), digits, features)
+
+
+def test_what_cannot_run_is_named(digits, features):
+    with pytest.raises(ValueError, match="batch_size: wanted at most 200"):
+        train(SMALL.replace(batch_size=201), digits, features)
+    with pytest.raises(ValueError, match="progress: wanted one of"):
+        train(SMALL, digits, features, progress="loud")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="accelerator: got 'gpu'"):
+            train(SMALL.replace(accelerator="gpu"), digits, features)
+
+
+def test_equal_items_give_no_nan(digits, features):
+    """All clouds collapse to a point: H1 is empty, H0 too; the loss is finite."""
+    train_split = digits[0]
+    mixed = dataclasses.replace(train_split, items=train_split.items.clone())
+    mixed.items[64:] = mixed.items[0]
+    history = fit(SMALL.replace(gamma=1.0), mixed, digits[1], features, progress="none").history
+    assert np.isfinite(history["topological"]).all()
+
+
+def test_plain_lines_are_printed_in_batch(digits, features, capsys):
+    train(SMALL, digits, features, progress="lines")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines if "epoch" in line] == [["vae", "epoch", "1/2"], ["vae", "epoch", "2/2"]]
+
+
+def test_logs_are_written(digits, features, tmp_path):
+    train(SMALL, digits, features, folder=tmp_path)
+    assert (tmp_path / "logs" / "metrics.csv").exists()
+    assert list((tmp_path / "logs").glob("events.out.tfevents*"))
+
+
+def test_batches_cover_everything_in_an_order_of_seed_and_epoch():
+    batches = Batches(20, 5, seed=0)
+    first = torch.cat(list(batches))
+    assert sorted(first.tolist()) == list(range(20))
+    assert torch.equal(first, torch.cat(list(batches)))
+    batches.set_epoch(1)
+    assert not torch.equal(first, torch.cat(list(batches)))
+    assert len(Batches(22, 5, seed=0)) == 4 == len(list(Batches(22, 5, seed=0)))
+
+
+def test_gamma_warms_up_linearly():
+    config = SMALL.replace(gamma=1.0, warmup=0.5)
+    module = training.TrainingVAE(torch.nn.Identity(), config, torch.nn.Identity(), None)
+    module._trainer = type("Trainer", (), {"estimated_stepping_batches": 100, "global_step": 24})()
+    assert math.isclose(module.warmup(), 0.5)
