@@ -34,7 +34,7 @@ run: $(READY) ## run 00_start_here: a VAE beside a TopoVAE on real digits; print
 test: lint unit nbtest ## everything that CI runs: lint, unit tests, all notebooks
 
 unit: $(READY) ## the unit tests
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n auto --dist worksteal tests
 
 nbtest: $(READY) ## execute every notebook and solution with nbval; fails when there is none
 	$(BIN)/python -m pytest -x --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -p no:cacheprovider notebooks
