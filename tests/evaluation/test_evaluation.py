@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import gudhi
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,6 @@ from topo_utils import evaluation
 from topo_utils.datasets import load
 from topo_utils.models.features import Classifier
 from topo_utils.models.vae import VAE, Posterior
-from topo_utils.topology import Diagram, pairwise_distances, persistent_homology
 
 
 def test_frechet_distance_is_the_formula():
@@ -32,20 +30,6 @@ def test_frechet_distance_names_bad_features():
     bad[2, 1] = torch.nan
     with pytest.raises(ValueError, match="real: wanted finite features, got 1"):
         evaluation.frechet_distance(bad, good)
-
-
-def test_bottleneck_is_gudhis():
-    for _ in range(10):
-        x, y = (persistent_homology(pairwise_distances(torch.randn(25, 2)))[1] for _ in range(2))
-        expected = gudhi.bottleneck_distance(x.points.double().numpy(), y.points.double().numpy())
-        assert evaluation.bottleneck(x, y) == pytest.approx(expected, abs=1e-6)
-
-
-def test_an_empty_diagram_is_matched_with_the_diagonal():
-    empty = Diagram(torch.zeros(0, 2), torch.zeros(0, dtype=torch.bool))
-    one = Diagram(torch.tensor([[1.0, 4.0], [0.0, 1.0]]), torch.ones(2, dtype=torch.bool))
-    assert evaluation.bottleneck(empty, one) == 1.5
-    assert evaluation.bottleneck(empty, empty) == 0
 
 
 def test_bottleneck_distances_of_equal_and_of_different_clouds():

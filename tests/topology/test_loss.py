@@ -4,11 +4,12 @@ import copy
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from topo_utils.topology import TopologicalLoss
+from topo_utils.topology import TopologicalLoss, pairwise_distances
 
 
 @pytest.fixture
@@ -16,9 +17,18 @@ def clouds():
     return torch.randn(3, 24, 4), torch.randn(3, 24, 2)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"scale_free": True}, {"filtration": "knn", "k": 4}, {"levels": 3}, {"weights": (1, 0)}]
-)
+OPTIONS = [
+    {},
+    {"scale_free": True},
+    {"filtration": "knn", "k": 4},
+    {"levels": 3},
+    {"weights": (1, 0)},
+    {"representation": "image"},
+    {"representation": "image", "scale_free": True, "sigma": 2.0, "grid_size": 12},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_zero_with_zero_gradient_on_equal_clouds_and_symmetric(options, clouds):
     x, y = clouds
     loss = TopologicalLoss(**options).fit(x)
@@ -51,16 +61,45 @@ def test_a_batch_is_the_mean_over_its_clouds(clouds):
     torch.testing.assert_close(loss(x, y), torch.stack([loss(a, b) for a, b in zip(x, y, strict=True)]).mean())
 
 
-def test_precomputed_diagrams_give_the_same(clouds):
+@pytest.mark.parametrize("options", OPTIONS)
+def test_precomputed_references_give_the_same(options, clouds):
+    x, y = clouds
+    loss = TopologicalLoss(**options).fit(x)
+    assert torch.equal(loss(loss.diagrams(x), y), loss(x, y))
+    assert torch.equal(loss(loss.vectors(x), y), loss(x, y))
+
+
+def test_the_loss_of_images_and_of_graphs():
+    ring = torch.zeros(12, 12)
+    ring[3:9, 3:9] = 1
+    ring[5:7, 5:7] = 0
+    disc = ring.clone()
+    disc[5:7, 5:7] = 0.9
+    loss = TopologicalLoss(filtration="superlevel").fit(ring)
+    assert loss(ring, ring.roll(2, 0)) == 0
+    assert loss(ring, disc) > 0.01
+    weights = pairwise_distances(torch.randn(2, 10, 3))
+    graph, rips = TopologicalLoss(filtration="graph").fit(weights), TopologicalLoss().fit(torch.randn(10, 3))
+    assert graph(weights, weights) == 0
+    assert graph(weights, 2 * weights) > 0
+    assert rips.grid[0] == graph.grid[0] == 0
+
+
+def test_threads_that_precompute_references_change_nothing(clouds):
     x, y = clouds
     loss = TopologicalLoss(scale_free=True).fit(x)
-    assert torch.equal(loss(loss.diagrams(x), y), loss(x, y))
+    with ThreadPoolExecutor(3) as pool:
+        ahead = list(pool.map(loss.vectors, [x] * 6))
+    assert all(torch.equal(loss(vectors, y), loss(x, y)) for vectors in ahead)
 
 
-@pytest.mark.parametrize("options", [{}, {"scale_free": True}, {"levels": 3, "weights": (0.5, 20.0)}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale_free": True}, {"levels": 3, "weights": (0.5, 20.0)}, {"representation": "image", "scale_free": True}],
+)
 def test_gradcheck(options):
     x, y = torch.randn(12, 3, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
-    loss = TopologicalLoss(grid_size=32, **options).fit(x)
+    loss = TopologicalLoss(grid_size=16, **options).fit(x)
     assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
 
 
@@ -131,6 +170,11 @@ def test_the_grid_stays_where_fit_put_it(clouds):
         ({"weights": (0, 0)}, "weights: wanted"),
         ({"weights": (-1, 1)}, "weights: wanted"),
         ({"grid_size": 1}, "grid_size: wanted"),
+        ({"representation": "barcode"}, "representation: wanted one of 'landscape', 'image'"),
+        ({"representation": "image", "levels": 3}, "levels: wanted"),
+        ({"filtration": "graph", "scale_free": True}, "scale_free: wanted"),
+        ({"weights": (1.0, float("nan"))}, "weights: wanted"),
+        ({"sigma": 0.0}, "sigma: wanted"),
     ],
 )
 def test_unknown_options_are_named(options, message):

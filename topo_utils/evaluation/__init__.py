@@ -8,14 +8,13 @@ from topo_utils.datasets import Dataset
 from topo_utils.evaluation.frechet import frechet_distance
 from topo_utils.evaluation.interpolation import cycle_error, linear_path
 from topo_utils.evaluation.reconstruction import reconstruction
-from topo_utils.evaluation.topology import bottleneck, bottleneck_distances
+from topo_utils.evaluation.topology import bottleneck_distances
 from topo_utils.models.features import Autoencoder, Classifier
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
 
 __all__ = [
     "DESCRIPTIONS",
-    "bottleneck",
     "bottleneck_distances",
     "cycle_error",
     "evaluate",

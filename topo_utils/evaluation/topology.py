@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import persim
 import torch
 from torch import Tensor
 
 from topo_utils.seed import generator
-from topo_utils.topology import Diagram, pairwise_distances, persistent_homology, rips
+from topo_utils.topology import bottleneck, pairwise_distances, persistent_homology, rips
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-
-def bottleneck(x: Diagram, y: Diagram) -> float:
-    """Bottleneck distance of two single diagrams (internal norm p = ∞), by persim; in the units of the edge weights."""
-    if x.mask.ndim != 1 or y.mask.ndim != 1:
-        raise ValueError(
-            f"x and y: wanted single diagrams, got the batch shapes {tuple(x.mask.shape[:-1])} and "
-            f"{tuple(y.mask.shape[:-1])}"
-        )
-    bars = [diagram.points[diagram.mask].double().cpu().numpy() for diagram in (x, y)]
-    if not all(map(len, bars)):  # persim warns of empty diagrams; a lone diagram is matched with the diagonal
-        return max((float((b[:, 1] - b[:, 0]).max()) / 2 for b in bars if len(b)), default=0.0)
-    return float(persim.bottleneck(*bars))
 
 
 @torch.no_grad()

@@ -1,8 +1,11 @@
 """Persistent homology of batches, differentiable: pure tensors, no model and no data set.
 
-Distances -> edge weights -> diagrams -> landscapes -> loss, one module each. Imports need torch and numpy alone.
+Distances -> edge weights -> diagrams -> vectors -> loss, one module each. Needs torch, numpy and numba; what calls
+ripser, gudhi, persim or scipy imports it when it is called.
 """
 
+from topo_utils.topology.cubical import cubical_persistence
+from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
 from topo_utils.topology.filtrations import knn, pairwise_distances, rips
 from topo_utils.topology.loss import TopologicalLoss
 from topo_utils.topology.persistence import Diagram, persistent_homology
@@ -20,6 +23,8 @@ __all__ = [
     "Diagram",
     "TopologicalLoss",
     "betti_curve",
+    "bottleneck",
+    "cubical_persistence",
     "knn",
     "landscape",
     "landscape_norm",
@@ -29,5 +34,7 @@ __all__ = [
     "persistent_homology",
     "rips",
     "silhouette",
+    "sliced_wasserstein",
     "smooth_betti_curve",
+    "wasserstein",
 ]

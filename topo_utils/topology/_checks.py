@@ -44,3 +44,9 @@ def check_weights(name: str, weights: Tensor) -> None:
         raise ValueError(f"{name}: wanted a zero diagonal, got {values.diagonal(dim1=-2, dim2=-1).abs().max().item()}")
     if not torch.equal(values, values.mT):
         raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")
+
+
+def check_option(name: str, value: object, allowed: tuple) -> None:
+    """Raise unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name}: wanted one of {', '.join(map(repr, allowed))}, got {value!r}")

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_cloud
-from topo_utils.topology.filtrations import knn, pairwise_distances, rips
-from topo_utils.topology.persistence import Diagram, persistent_homology
-from topo_utils.topology.vectorize import landscape
+from topo_utils.topology._checks import check_cloud, check_option
+from topo_utils.topology.cubical import cubical_persistence
+from topo_utils.topology.filtrations import knn, pairwise_distances
+from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology
+from topo_utils.topology.vectorize import landscape_on, persistence_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+POINTS, GRAPH, IMAGES = ("rips", "knn"), ("graph",), ("sublevel", "superlevel")
+
 
 class TopologicalLoss(nn.Module):
-    """L_topo = Σ_h w_h Σ_k ∫ (λ_k^X(t) - λ_k^Y(t))² dt over the homology dimensions h = 0, 1 (the proposal, section 2.4).
+    """L_topo between reference clouds X and clouds Y, over the homology dimensions h = 0, 1 (the proposal, section 2.4).
 
-    X is the reference cloud and Y the cloud that is trained; the integral is the trapezoid rule on a fixed grid. Clouds
-    may be batched; the loss is then the mean over the batch. Computed in float32 (float64 for float64 clouds), also under
-    autocast.
+    ``representation="landscape"``: Σ_h w_h Σ_k ∫ (λ_k^X(t) - λ_k^Y(t))² dt, by the trapezoid rule on a fixed grid.
+    ``representation="image"``: Σ_h w_h ‖P^X - P^Y‖_F² of persistence images on fixed pixels.
+
+    Clouds may be batched; the loss is then the mean over the batch. One cloud is a mini-batch of features (the level
+    ``batch``), or one item, such as the residues of a protein (the level ``sample``). What X and Y are is the caller's
+    choice: F(x) against F(x̂) (``reconstruction``), against latent codes (``latent``), against F(G(z)) (``generated``).
+    Computed in float32 (float64 for float64 clouds), also under autocast.
 
     Parameters
     ----------
+    representation
+        ``"landscape"`` or ``"image"``.
     filtration
-        ``"rips"``, or ``"knn"`` with ``k`` neighbours.
+        ``"rips"`` or ``"knn"`` of points ``(*batch, n, d)``, ``"graph"`` of edge weights ``(*batch, n, n)`` as
+        :func:`persistent_homology` takes them, ``"sublevel"`` or ``"superlevel"`` of images ``(*batch, h, w)``.
     k
         Neighbours of the ``"knn"`` filtration.
     levels
@@ -37,7 +48,9 @@ class TopologicalLoss(nn.Module):
         Divide each distance matrix by its own mean, and let the gradient run *through* that mean. Wanted where the two
         clouds live in different spaces (features against latent codes): only the shape is then compared, not the size.
     grid_size
-        Number of grid points.
+        Number of grid points, or of pixels along each side.
+    sigma
+        Standard deviation of the image's Gaussian, in pixels.
 
     Raises
     ------
@@ -53,68 +66,104 @@ class TopologicalLoss(nn.Module):
 
     def __init__(
         self,
+        representation: str = "landscape",
         filtration: str = "rips",
         k: int | None = None,
         levels: int | None = None,
         weights: tuple[float, float] = (1.0, 1.0),
         scale_free: bool = False,
-        grid_size: int = 128,
+        grid_size: int | None = None,
+        sigma: float = 1.0,
     ):
         super().__init__()
-        if filtration not in ("rips", "knn"):
-            raise ValueError(f"filtration: wanted 'rips' or 'knn', got {filtration!r}")
+        check_option("representation", representation, ("landscape", "image"))
+        check_option("filtration", filtration, POINTS + GRAPH + IMAGES)
         if (filtration == "knn") != (k is not None):
             raise ValueError(f"k: wanted a number with filtration='knn' and only then, got {k!r} with {filtration!r}")
-        if levels is not None and levels < 1:
-            raise ValueError(f"levels: wanted at least 1, got {levels}")
-        if len(weights) != 2 or min(weights) < 0 or max(weights) == 0:
+        if levels is not None and (levels < 1 or representation == "image"):
+            raise ValueError(f"levels: wanted at least 1, and only with representation='landscape', got {levels}")
+        if len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights) or max(weights) == 0:
             raise ValueError(f"weights: wanted two numbers, none negative and one positive, got {weights!r}")
+        if scale_free and filtration not in POINTS:
+            raise ValueError(f"scale_free: wanted only with filtrations of points, got it with {filtration!r}")
+        grid_size = grid_size or (128 if representation == "landscape" else 20)
         if grid_size < 2:
             raise ValueError(f"grid_size: wanted at least 2, got {grid_size}")
-        self.filtration, self.k, self.levels = filtration, k, levels
-        self.weights, self.scale_free = tuple(weights), scale_free
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise ValueError(f"sigma: wanted a positive number of pixels, got {sigma}")
+        self.representation, self.filtration, self.k, self.levels = representation, filtration, k, levels
+        self.weights, self.scale_free, self.sigma = tuple(weights), scale_free, sigma
         self.register_buffer("grid", torch.zeros(grid_size))
 
     def fit(self, reference: Float[Tensor, "*batch n d"]) -> TopologicalLoss:
-        """Calibrate the grid on reference clouds: ``grid_size`` equal steps from 0 to 1.25 times the latest death.
+        """Calibrate the grid on reference clouds: equal steps from the earliest birth over 1.25 times the diagrams' span.
 
-        Done once, before training: a grid that moved with each batch would make the loss of two steps incomparable. The
-        margin leaves room for clouds that are somewhat larger; what lies beyond the grid is not seen.
+        For points and graphs that is from 0 to 1.25 times the latest death. Done once, before training: a grid that moved
+        with each batch would make the loss of two steps incomparable. The margin leaves room for clouds that are somewhat
+        larger; what lies beyond the grid is not seen.
 
         Raises
         ------
         ValueError
-            Every reference cloud has all its points in one place, so that there is no bar to calibrate on.
+            The reference has no bar to calibrate on: every cloud has all its points in one place.
         """
-        deaths = torch.cat([diagram.points[..., 1].flatten() for diagram in self.diagrams(reference)])
-        latest = float(deaths.max()) if len(deaths) else 0.0
-        if latest == 0:
+        with torch.no_grad():
+            points = torch.cat([diagram.points[diagram.mask] for diagram in self.diagrams(reference)])
+        if not len(points):
             raise ValueError("reference: wanted clouds with distinct points, got clouds without a single bar")
-        self.grid = torch.linspace(0, 1.25 * latest, len(self.grid), device=self.grid.device)
+        first, last = float(points.min()), float(points.max())
+        first = 0.0 if self.filtration in POINTS + GRAPH else first
+        steps = torch.linspace(0, 1, len(self.grid), dtype=torch.float64)
+        self.grid = (first + 1.25 * (last - first) * steps).to(self.grid)
         return self
 
     def diagrams(self, cloud: Float[Tensor, "*batch n d"]) -> list[Diagram]:
         """Persistence diagrams of clouds, as the loss sees them: its filtration, and its scale."""
         if cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
             cloud = cloud.float()
-        check_cloud("cloud", cloud)
+        highest = 1 if self.weights[1] else 0
         with torch.autocast(cloud.device.type, enabled=False):
+            if self.filtration in IMAGES:
+                return cubical_persistence(cloud, sublevel=self.filtration == "sublevel")[: highest + 1]
+            if self.filtration in GRAPH:
+                return persistent_homology(cloud, highest, essential="cap")
+            check_cloud("cloud", cloud)
             distances = pairwise_distances(cloud)
             if self.scale_free:
                 distances = distances / _mean_distance(distances)
-            edges = rips(distances) if self.filtration == "rips" else knn(distances, self.k)
-            essential = "drop" if self.filtration == "rips" else "cap"
-            return persistent_homology(edges, max_dimension=1 if self.weights[1] else 0, essential=essential)
+            if self.filtration == "knn":
+                return flag_diagrams(knn(distances, self.k), highest, essential="cap")
+            return flag_diagrams(distances, highest, essential="drop")
+
+    def vectors(self, cloud: Float[Tensor, "*batch n d"] | list[Diagram]) -> list[Tensor]:
+        """Landscapes or images of clouds, or of their diagrams, on the calibrated grid: one tensor a dimension.
+
+        Raises
+        ------
+        RuntimeError
+            The grid has not been calibrated.
+        """
+        if self.grid[-1] <= self.grid[0]:
+            raise RuntimeError("the loss has no grid yet: call fit(reference) on reference clouds first")
+        diagrams = cloud if isinstance(cloud, list) else self.diagrams(cloud)
+        if self.representation == "landscape":
+            return [landscape_on(diagram, self.grid.to(diagram.points), self.levels) for diagram in diagrams]
+        first, last, pixels = float(self.grid[0]), float(self.grid[-1]), len(self.grid)
+        sigma = self.sigma * (last - first) / pixels
+        births = torch.linspace(first - 2 * sigma, last, pixels + 1)  # room for the Gaussians of what is born first
+        persistences = torch.linspace(0, last - first, pixels + 1)
+        return [persistence_image(diagram, births, persistences, sigma) for diagram in diagrams]
 
     def forward(
-        self, reference: Float[Tensor, "*batch n d"] | list[Diagram], cloud: Float[Tensor, "*batch m c"]
+        self, reference: Float[Tensor, "*batch n d"] | list[Diagram] | list[Tensor], cloud: Float[Tensor, "*batch m c"]
     ) -> Float[Tensor, ""]:
         """L_topo between reference clouds and clouds.
 
         Parameters
         ----------
         reference
-            Clouds, or their diagrams from :meth:`diagrams` when they are compared more than once.
+            Clouds; or, when they are compared more than once or were computed in advance, their :meth:`diagrams` or
+            :meth:`vectors`.
         cloud
             Clouds in the same batch shape; numbers of points and dimensions may differ.
 
@@ -125,22 +174,32 @@ class TopologicalLoss(nn.Module):
         TypeError, ValueError
             A cloud is not a finite float32 or float64 tensor of at least two points, or the batch shapes differ.
         """
-        if not self.grid.any():
-            raise RuntimeError("the loss has no grid yet: call fit(reference) on reference clouds first")
-        wanted = reference if isinstance(reference, list) else self.diagrams(reference)
-        got = self.diagrams(cloud)
-        if wanted[0].mask.shape[:-1] != got[0].mask.shape[:-1]:
-            shapes = tuple(wanted[0].mask.shape[:-1]), tuple(got[0].mask.shape[:-1])
+        precomputed = isinstance(reference, list) and all(isinstance(each, Tensor) for each in reference)
+        wanted = reference if precomputed else self.vectors(reference)
+        got = self.vectors(cloud)
+        if wanted[0].shape[:-2] != got[0].shape[:-2]:
+            shapes = tuple(wanted[0].shape[:-2]), tuple(got[0].shape[:-2])
             raise ValueError(f"reference and cloud: wanted the same batch shape, got {shapes[0]} and {shapes[1]}")
-        terms = [weight * self._distance(x, y) for weight, x, y in zip(self.weights, wanted, got, strict=False) if weight]
-        return torch.stack(terms).sum()
+        terms = [
+            weight * self._squared_distance(x, y) for weight, x, y in zip(self.weights, wanted, got, strict=False) if weight
+        ]
+        return sum(terms[1:], terms[0])
 
-    def _distance(self, x: Diagram, y: Diagram) -> Tensor:
-        """Σ_k ∫ (λ_k^X - λ_k^Y)² dt, the mean over the batch."""
-        levels = self.levels or max(x.mask.shape[-1], y.mask.shape[-1], 1)
-        grid = self.grid.to(y.points)
-        difference = landscape(x, grid, levels) - landscape(y, grid, levels)
-        return torch.trapezoid(difference.square(), grid).sum(-1).mean()
+    def _squared_distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """Between the vectors of one dimension, the mean over the batch."""
+        levels = max(x.shape[-2], y.shape[-2])
+        difference = _with_levels(x, levels) - _with_levels(y, levels)
+        clouds = max(1, math.prod(difference.shape[:-2]))
+        if self.representation == "image":
+            return difference.square().sum() / clouds
+        grid = self.grid.to(difference)
+        return torch.trapezoid(difference.square().flatten(0, -2).sum(0), grid) / clouds
+
+
+def _with_levels(vectors: Tensor, levels: int) -> Tensor:
+    """The levels that a landscape of fewer bars lacks are zero."""
+    missing = levels - vectors.shape[-2]
+    return nn.functional.pad(vectors, (0, 0, 0, missing)) if missing else vectors
 
 
 def _mean_distance(distances: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_weights
+from topo_utils.topology._checks import check_option, check_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -36,28 +36,46 @@ class Diagram(NamedTuple):
     mask: Bool[Tensor, "*batch p"]
 
 
+class Pairing(NamedTuple):
+    """Critical cells of the bars of a batch of clouds in one homology dimension, in the order of birth.
+
+    Attributes
+    ----------
+    cells
+        Flat indices of the cells (edges i·n + j, or pixels) of birth and death, ``(clouds, p, 2)``; or VERTEX, NEVER.
+    counts
+        Number of bars of each cloud; the rest is padding.
+    """
+
+    cells: np.ndarray
+    counts: np.ndarray
+
+
 def persistent_homology(
-    weights: Float[Tensor, "*batch n n"], max_dimension: int = 1, essential: str = "drop", backend: str = "ripser"
+    weights: Float[Tensor, "*batch n n"], max_dimension: int = 1, essential: str = "drop", backend: str = "flag"
 ) -> list[Diagram]:
     """Persistence diagrams of the flag filtration with the given edge weights, over the field with two elements.
 
     Parameters
     ----------
     weights
-        Symmetric, non-negative, zero on the diagonal, ``+inf`` where there is no edge; see :func:`rips`, :func:`knn`.
+        Symmetric, non-negative, zero on the diagonal, ``+inf`` where there is no edge; see :func:`rips`, :func:`knn`. A
+        weighted graph is given by its weights as they are (its clique filtration).
     max_dimension
-        0 for connected components only, 1 for loops too.
+        0 for connected components only, 1 for loops too; with ``backend="ripser"`` 2 and more for voids and so on.
     essential
         What becomes of bars that never die: ``"drop"`` leaves them out, ``"cap"`` lets them end at the cloud's largest
         finite edge weight (a constant: no gradient flows through it).
     backend
-        ``"ripser"`` pairs by ripser (Bauer, J. Appl. Comput. Topol. 5, 2021), whose values are float32: weights that
-        agree in float32 are tied, and a bar may then name any of them as its critical edge.
+        ``"flag"``: this project's kernel (:mod:`topo_utils.topology._flag`), exact in float32 and float64, on all cores;
+        its first use on a machine compiles it, which takes about half a minute, later ones read the compiled code.
+        ``"ripser"``: Bauer, J. Appl. Comput. Topol. 5, 2021, whose values are float32: weights that agree in float32 are
+        tied, and a bar may then name any of them as its critical edge.
 
     Returns
     -------
     list of Diagram
-        One a dimension, bars in the order of birth, then death. Bars of length zero are left out.
+        One a dimension, bars in the order of birth. Bars of length zero are left out.
 
     Raises
     ------
@@ -65,25 +83,76 @@ def persistent_homology(
         ``weights`` is not such a matrix, or an option has an unknown value.
     """
     check_weights("weights", weights)
-    _check_option("max_dimension", max_dimension, (0, 1))
-    _check_option("essential", essential, ("drop", "cap"))
-    _check_option("backend", backend, ("ripser",))
-    *batch, n, _ = weights.shape
+    check_option("backend", backend, tuple(_BACKENDS))
+    check_option("essential", essential, ("drop", "cap"))
+    if max_dimension < 0 or (backend == "flag" and max_dimension > 1):
+        raise ValueError(f"max_dimension: wanted 0 or 1 (more with backend='ripser'), got {max_dimension}")
+    return flag_diagrams(weights, max_dimension, essential, backend)
+
+
+def flag_diagrams(weights: Tensor, max_dimension: int, essential: str, backend: str = "flag") -> list[Diagram]:
+    """:func:`persistent_homology` of weights that are known to be sound."""
+    n = weights.shape[-1]
     clouds = weights.detach().reshape(-1, n, n).cpu().numpy()
-    pairings = [_pair_with_ripser(cloud, max_dimension) for cloud in clouds]
-    return [
-        _gather(weights, [pairing[dimension] for pairing in pairings], batch, essential)
-        for dimension in range(max_dimension + 1)
-    ]
+    pairings = _BACKENDS[backend](clouds, max_dimension)
+    return [gather(weights.flatten(-2), pairing, essential) for pairing in pairings]
 
 
-def _check_option(name: str, value: object, allowed: tuple) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: wanted one of {', '.join(map(repr, allowed))}, got {value!r}")
+def gather(values: Tensor, pairing: Pairing, essential: str) -> Diagram:
+    """Diagram whose births and deaths are the filtration values ``(*batch, cells)`` of the critical cells."""
+    flat = values.reshape(-1, values.shape[-1])
+    cells, mask = _kept(flat.detach().cpu().numpy(), pairing, essential)
+    cells, mask = torch.from_numpy(cells).to(values.device), torch.from_numpy(mask).to(values.device)
+    points = flat.gather(1, cells.clamp(min=0).flatten(1)).view(cells.shape)
+    points = points.where((cells >= 0) & mask[..., None], 0)
+    if essential == "cap":
+        endless = (cells[..., 1] == NEVER) & mask
+        points = torch.stack([points[..., 0], points[..., 1].where(~endless, _largest(flat.detach()))], dim=-1)
+    batch, bars = values.shape[:-1], points.shape[1]
+    return Diagram(points.reshape(*batch, bars, 2), mask.reshape(*batch, bars))
 
 
-def _pair_with_ripser(weights: np.ndarray, max_dimension: int) -> list[np.ndarray]:
-    """Critical edges ``(p, 2)`` a dimension, as flat indices i·n + j with i < j, or VERTEX and NEVER."""
+def _kept(values: np.ndarray, pairing: Pairing, essential: str) -> tuple[np.ndarray, np.ndarray]:
+    """Critical cells of the bars that stay, moved to the front, and where there are any."""
+    cells, counts = pairing
+    there = np.arange(cells.shape[1]) < counts[:, None]
+    endless = cells[..., 1] == NEVER
+    if essential == "drop":
+        there &= ~endless
+    elif endless.any():  # one that is born with the last cell would have no length
+        births = np.where(cells[..., 0] >= 0, np.take_along_axis(values, cells[..., 0].clip(0), axis=1), 0)
+        there &= ~endless | (births < _largest(torch.from_numpy(values)).numpy())
+    order = np.argsort(~there, axis=1, kind="stable")[:, : there.sum(1).max(initial=0)]
+    return np.take_along_axis(cells, order[..., None], axis=1), np.take_along_axis(there, order, axis=1)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """Largest finite value of each cloud, ``(clouds, 1)``."""
+    return values.where(values.isfinite(), 0).amax(1, keepdim=True)
+
+
+def padded(pairs: list[np.ndarray]) -> Pairing:
+    """One pairing of the bars ``(p, 2)`` of each cloud."""
+    counts = np.array([len(bars) for bars in pairs], dtype=int)
+    cells = np.full((len(pairs), counts.max(initial=0), 2), NEVER)
+    for cloud, bars in enumerate(pairs):
+        cells[cloud, : len(bars)] = bars
+    return Pairing(cells, counts)
+
+
+def _pair_with_flag(clouds: np.ndarray, max_dimension: int) -> list[Pairing]:
+    from topo_utils.topology import _flag  # here: numba takes a second to import
+
+    return [Pairing(*pairs) for pairs in _flag.pair(clouds, max_dimension)]
+
+
+def _pair_with_ripser(clouds: np.ndarray, max_dimension: int) -> list[Pairing]:
+    pairs = [_pair_one_with_ripser(cloud, max_dimension) for cloud in clouds]
+    return [padded([bars[dimension] for bars in pairs]) for dimension in range(max_dimension + 1)]
+
+
+def _pair_one_with_ripser(weights: np.ndarray, max_dimension: int) -> list[np.ndarray]:
+    """Critical edges of one cloud, ``(p, 2)`` a dimension, recovered from ripser's values."""
     from ripser import ripser  # here, so that this package imports without it
 
     n = len(weights)
@@ -96,7 +165,9 @@ def _pair_with_ripser(weights: np.ndarray, max_dimension: int) -> list[np.ndarra
     flat, values = flat[finite][order], values[finite][order]
     threshold = np.inf if finite.all() else float(values[-1])  # with absent edges ripser would admit them at +inf
     diagrams = ripser(weights.astype(np.float32), maxdim=max_dimension, thresh=threshold, distance_matrix=True)["dgms"]
-    pairs = [np.stack([_edges(flat, values, column) for column in bars.T], axis=1) for bars in diagrams]
+    longer = [bars[bars[:, 1] > bars[:, 0]] for bars in diagrams]
+    ordered = [bars[np.lexsort((bars[:, 1], bars[:, 0]))] for bars in longer]
+    pairs = [np.stack([_edges(flat, values, column) for column in bars.T], axis=1) for bars in ordered]
     pairs[0][:, 0] = VERTEX
     return pairs
 
@@ -111,36 +182,4 @@ def _edges(flat: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarr
     return np.where(np.isinf(wanted), NEVER, flat[np.minimum(first + turn, np.maximum(last - 1, 0))])
 
 
-def _gather(weights: Tensor, pairs: list[np.ndarray], batch: list[int], essential: str) -> Diagram:
-    """Diagram whose births and deaths are the weights of the critical edges ``pairs``, one array a cloud."""
-    n = weights.shape[-1]
-    longest = max((len(edges) for edges in pairs), default=0)
-    padded = np.full((len(pairs), longest, 2), VERTEX)
-    mask = np.zeros((len(pairs), longest), dtype=bool)
-    for cloud, edges in enumerate(pairs):
-        padded[cloud, : len(edges)] = edges
-        mask[cloud, : len(edges)] = True
-    edges, mask = torch.from_numpy(padded).to(weights.device), torch.from_numpy(mask).to(weights.device)
-    flat = weights.reshape(-1, n * n)
-    points = flat.gather(1, edges.clamp(min=0).flatten(1)).view(edges.shape)
-    births, deaths = points.where(edges >= 0, 0).unbind(-1)
-    endless = edges[..., 1] == NEVER
-    if essential == "drop":
-        mask = mask & ~endless
-    else:
-        cap = flat.detach().where(flat.isfinite(), 0).amax(1, keepdim=True)
-        deaths = deaths.where(~endless, cap)
-    mask = mask & (deaths > births)
-    return _compact(torch.stack([births, deaths], dim=-1), mask, batch)
-
-
-def _compact(points: Tensor, mask: Tensor, batch: list[int]) -> Diagram:
-    """Sort bars by birth and death, move padding behind them and cut what no cloud of the batch needs."""
-    keys = points.detach().masked_fill(~mask[..., None], torch.inf)
-    order = keys[..., 1].argsort(dim=1, stable=True)
-    order = order.gather(1, keys[..., 0].gather(1, order).argsort(dim=1, stable=True))
-    order = order[:, : int(mask.sum(1).max()) if mask.numel() else 0]
-    mask = mask.gather(1, order)
-    points = points.gather(1, order[..., None].expand(-1, -1, 2)).where(mask[..., None], 0)
-    bars = points.shape[1]
-    return Diagram(points.reshape(*batch, bars, 2), mask.reshape(*batch, bars))
+_BACKENDS = {"flag": _pair_with_flag, "ripser": _pair_with_ripser}

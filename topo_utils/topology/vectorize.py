@@ -48,9 +48,14 @@ def landscape(
     _check_grid("grid", grid)
     if levels is not None and levels < 1:
         raise ValueError(f"levels: wanted at least 1, got {levels}")
+    return landscape_on(diagram, grid.to(diagram.points), levels)
+
+
+def landscape_on(diagram: Diagram, grid: Tensor, levels: int | None) -> Tensor:
+    """:func:`landscape` on a grid that is known to be sound."""
     bars = diagram.points.shape[-2]
     levels = bars if levels is None else levels
-    kept, grid = min(levels, bars), grid.to(diagram.points)
+    kept = min(levels, bars)
     births, deaths = diagram.points.unbind(-1)
     if not births.any():  # all born at 0, the padding too: the longest bar is the highest tent everywhere
         highest = _tents(births[..., :kept], deaths.topk(kept, dim=-1).values, grid)
