@@ -10,7 +10,7 @@ import torch
 
 from topo_utils import training
 from topo_utils.config import RunConfig
-from topo_utils.training import CHECKPOINT, Batches, DivergenceError, fit
+from topo_utils.training import CHECKPOINT, Batches, DivergenceError, Loader, fit
 
 SMALL = RunConfig(epochs=2, batch_size=64, cloud_size=16, latent_dimension=4)
 
@@ -42,19 +42,20 @@ def test_gamma_zero_is_the_plain_vae_bit_for_bit(digits, features):
     assert "topological" not in plain.history
 
 
-@pytest.mark.parametrize("comparison", ["latent", "reconstruction"])
-def test_l_topo_reaches_the_networks(comparison, digits, features):
+@pytest.mark.parametrize("comparison", ["latent", "reconstruction", "generated"])
+@pytest.mark.parametrize("representation", ["landscape", "image"])
+def test_l_topo_reaches_the_networks(comparison, representation, digits, features):
     """A finite difference along the gradient agrees with it: L_topo is differentiated through the whole model."""
-    config = SMALL.replace(gamma=1.0, comparison=comparison)
+    config = SMALL.replace(gamma=1.0, comparison=comparison, representation=representation)
     model, loss = training.VAE(digits[0].shape, 4), training._topological_loss(config, digits[0], features)
     module = training.TrainingVAE(model, config, copy.deepcopy(features), loss).double()
     x = digits[0].items[:64].double()
 
     def value():
         torch.manual_seed(1)
-        return module.topological_term(x, *model(x))
+        return module.topological_term(module.reference(x), *model(x))
 
-    weight = model.encoder[-1].weight
+    weight = model.decoder[0].weight if comparison == "generated" else model.encoder[-1].weight
     (gradient,) = torch.autograd.grad(value(), weight)
     assert gradient.norm() > 0
     step = 1e-6 * gradient / gradient.norm()
@@ -64,6 +65,37 @@ def test_l_topo_reaches_the_networks(comparison, digits, features):
         weight -= 2 * step
         below = value()
     assert (above - below).item() / 2e-6 == pytest.approx(gradient.norm().item(), rel=1e-3)
+
+
+def test_preparing_ahead_in_the_background_changes_nothing(digits, features, monkeypatch):
+    config = SMALL.replace(gamma=1.0)
+    ahead = train(config, digits, features)
+
+    def iterate(self):
+        for indices in self.sampler:
+            yield self.items[indices], self.prepare(self.items[indices])
+
+    monkeypatch.setattr(training.Loader, "__iter__", iterate)
+    assert equal(ahead, train(config, digits, features))
+
+
+def test_a_loader_keeps_the_order_and_passes_errors_on():
+    items = torch.arange(40.0)
+    loader = Loader(items, Batches(40, 5, seed=0), prepare=lambda x: x.sum(), every=3)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 8
+    assert torch.equal(torch.cat([x for x, _ in batches]), items[torch.cat(list(loader.sampler))])
+    for index, (x, prepared) in enumerate(batches):
+        assert (prepared == x.sum()) if index % 3 == 0 else prepared is None
+    with pytest.raises(ZeroDivisionError):
+        list(Loader(items, Batches(40, 5, seed=0), prepare=lambda x: 1 / 0))
+
+
+def test_every_second_step_has_the_topological_term(digits, features):
+    always, sometimes = (train(SMALL.replace(gamma=1.0, every=m), digits, features) for m in (1, 2))
+    assert not equal(always, sometimes)
+    assert np.isfinite(sometimes.history["topological"]).all()
+    assert sometimes.history["topological_seconds"].sum() < always.history["topological_seconds"].sum()
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(digits, features):

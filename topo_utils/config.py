@@ -49,13 +49,15 @@ class RunConfig(Strict):
 
     gamma: Annotated[float, Field(ge=0, description="weight of L_topo")] = 0.0
     comparison: Annotated[
-        Literal["latent", "reconstruction"],
-        Field(description="which cloud is compared with F(x): the posterior means, or F(x̂)"),
+        Literal["latent", "reconstruction", "generated"],
+        Field(description="which cloud is compared with F(x): the posterior means, F(x̂), or F(G(z)) with z from the prior"),
     ] = "latent"
+    representation: Literal["landscape", "image"] = "landscape"
     levels: Annotated[int, Field(ge=1, description="landscape levels; None for all")] | None = None
     h0_weight: Annotated[float, Field(ge=0)] = 1.0
     h1_weight: Annotated[float, Field(ge=0)] = 1.0
     cloud_size: Annotated[int, Field(ge=4, description="points a cloud; a batch is cut into such clouds")] = 64
+    every: Annotated[int, Field(ge=1, description="L_topo enters in every so many steps")] = 1
     warmup: Annotated[float, Field(ge=0, le=1, description="share of the steps over which gamma rises from 0")] = 0.2
 
     epochs: Annotated[int, Field(ge=1)] = 20

@@ -210,6 +210,7 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], atte
     output = staging / "notebook.ipynb"
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = str(staging)  # the kernel inherits it
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin stall each other on a busy machine
     try:
         papermill.execute_notebook(
             str(notebook),

@@ -7,8 +7,12 @@ import math
 import tempfile
 import time
 import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import pandas as pd
@@ -76,30 +80,34 @@ class TrainingVAE(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["run"] = self.config.digest()
 
-    def training_step(self, batch: tuple[Tensor], _: int) -> Tensor:
-        (x,) = batch
+    def training_step(self, batch: tuple[Tensor, list[Tensor] | None], _: int) -> Tensor:
+        x, reference = batch
         posterior, logits = self.model(x)
         terms = {"reconstruction": reconstruction_nats(logits, x).mean(), "kl": posterior.kl().mean()}
         loss = terms["reconstruction"] + self.config.beta * terms["kl"]
         start = time.perf_counter()
-        if self.config.gamma > 0:
-            terms["topological"] = self.topological_term(x, posterior, logits)
+        if reference is not None:
+            terms["topological"] = self.topological_term(reference, posterior, logits)
             loss = loss + self.config.gamma * self.warmup() * terms["topological"]
         terms["topological_seconds"] = torch.tensor(time.perf_counter() - start)
         terms["loss"] = loss
         self.check_finite(terms)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, on_step=True)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
 
-    def topological_term(self, x: Tensor, posterior: Posterior, logits: Tensor) -> Tensor:
-        """L_topo of the batch, cut into clouds: F(x) against μ(x) (``latent``) or F(x̂) (``reconstruction``)."""
-        with torch.no_grad():
-            reference = self.clouds(self.initial_autoencoder.features(x))
+    @torch.no_grad()
+    def reference(self, x: Tensor) -> list[Tensor]:
+        """The data side of L_topo, landscapes or images of clouds of F(x): it needs no model, so it can be made ahead."""
+        return self.topological_loss.vectors(self.clouds(self.initial_autoencoder.features(x.to(self.device))))
+
+    def topological_term(self, reference: list[Tensor], posterior: Posterior, logits: Tensor) -> Tensor:
+        """L_topo of the batch, cut into clouds: F(x) against μ(x), F(x̂), or F(G(z)) with z from the prior."""
         if self.config.comparison == "latent":
-            cloud = posterior.mean
-        else:
-            cloud = self.initial_autoencoder.features(torch.sigmoid(logits))
-        return self.topological_loss(reference, self.clouds(cloud))
+            return self.topological_loss(reference, self.clouds(posterior.mean))
+        if self.config.comparison == "generated":
+            logits = self.model.logits(torch.randn_like(posterior.mean))
+        return self.topological_loss(reference, self.clouds(self.initial_autoencoder.features(torch.sigmoid(logits))))
 
     def clouds(self, points: Tensor) -> Tensor:
         """A batch ``(n, d)`` as clouds ``(n // size, size, d)``; the batch is in random order, so these are random."""
@@ -141,17 +149,14 @@ class History(Callback):
         self.rows = state["rows"]
 
     def on_train_epoch_start(self, trainer, module) -> None:
-        self.start, self.sums, self.steps = time.perf_counter(), {}, 0
+        self.start, self.values = time.perf_counter(), {}
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
-        self.steps += 1
-        for name in ("loss", "reconstruction", "kl", "topological", "topological_seconds"):
-            value = trainer.callback_metrics.get(f"train/{name}")
-            if value is not None:
-                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        for name, value in module.terms.items():
+            self.values.setdefault(name, []).append(float(value))
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        means = {name: total / self.steps for name, total in self.sums.items()}
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
         validation = {
             name.replace("validation/", "validation_"): float(value)
             for name, value in trainer.callback_metrics.items()
@@ -159,7 +164,7 @@ class History(Callback):
         }
         times = {
             "seconds": time.perf_counter() - self.start,
-            "topological_seconds": self.sums["topological_seconds"],
+            "topological_seconds": sum(self.values["topological_seconds"]),
         }
         self.rows.append({"epoch": trainer.current_epoch, **means, **validation, **times})
 
@@ -196,6 +201,48 @@ class Batches(Sampler):
     def __iter__(self):
         order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
         yield from order[: len(self) * self.batch_size].split(self.batch_size)  # the odd rest waits for another epoch
+
+
+class Loader:
+    """Batches of items that lie in memory, each with what ``prepare`` makes of it.
+
+    ``prepare`` works in a background thread, a few batches ahead of the training; the results are the same as without.
+
+    Parameters
+    ----------
+    items
+        All items, ``(n, ...)``.
+    sampler
+        Gives the indices of each batch.
+    prepare
+        None: nothing is prepared, and each batch comes with None.
+    every
+        Prepare only each ``every``-th batch, the first one included.
+    ahead
+        Number of batches that are prepared in advance.
+    """
+
+    def __init__(self, items: Tensor, sampler: Batches, prepare: Callable | None = None, every: int = 1, ahead: int = 2):
+        self.items, self.sampler, self.prepare, self.every, self.ahead = items, sampler, prepare, every, ahead
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        batches = (self.items[indices] for indices in self.sampler)
+        if self.prepare is None:
+            yield from ((batch, None) for batch in batches)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            started = (
+                (batch, pool.submit(self.prepare, batch) if index % self.every == 0 else None)
+                for index, batch in enumerate(batches)
+            )
+            waiting = deque(islice(started, self.ahead))
+            while waiting:
+                batch, prepared = waiting.popleft()
+                waiting.extend(islice(started, 1))
+                yield batch, prepared and prepared.result()
 
 
 def fit(
@@ -240,6 +287,8 @@ def fit(
     module = TrainingVAE(
         VAE(train.shape, config.latent_dimension), config, features, _topological_loss(config, train, features)
     )
+    prepare = module.reference if config.gamma > 0 else None
+    batches = Loader(train.items, Batches(len(train), config.batch_size, config.seed), prepare, config.every)
     history = History()
     trainer = _trainer(config, folder, history, progress)
     checkpoint = _usable(folder / CHECKPOINT, config)
@@ -249,7 +298,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # F is meant to be
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
-        trainer.fit(module, _loader(train, config), _loader(validation), ckpt_path=checkpoint)
+        trainer.fit(module, batches, DataLoader(TensorDataset(validation.items), batch_size=500), ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch")
     return Trained(module.model.cpu().eval(), pd.DataFrame(history.rows))
@@ -258,6 +307,7 @@ def fit(
 def _topological_loss(config: RunConfig, train: Dataset, features: Autoencoder) -> TopologicalLoss:
     """L_topo with its grid calibrated on sixteen random clouds of training features."""
     loss = TopologicalLoss(
+        representation=config.representation,
         levels=config.levels,
         weights=(config.h0_weight, config.h1_weight),
         scale_free=config.comparison == "latent",
@@ -267,14 +317,6 @@ def _topological_loss(config: RunConfig, train: Dataset, features: Autoencoder) 
     chosen = torch.stack([torch.randperm(len(train), generator=stream)[:size] for _ in range(16)])
     with torch.no_grad():
         return loss.fit(features.features(train.items[chosen.flatten()]).view(16, size, -1))
-
-
-def _loader(data: Dataset, config: RunConfig | None = None) -> DataLoader:
-    """Random batches for training, or, without a config, everything in order in large ones."""
-    items = TensorDataset(data.items)
-    if config is None:
-        return DataLoader(items, batch_size=500)
-    return DataLoader(items, sampler=Batches(len(data), config.batch_size, config.seed), batch_size=None)
 
 
 def _trainer(config: RunConfig, folder: Path, history: History, progress: str) -> lightning.Trainer:
