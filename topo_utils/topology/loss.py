@@ -192,8 +192,9 @@ class TopologicalLoss(nn.Module):
         clouds = max(1, math.prod(difference.shape[:-2]))
         if self.representation == "image":
             return difference.square().sum() / clouds
-        grid = self.grid.to(difference)
-        return torch.trapezoid(difference.square().flatten(0, -2).sum(0), grid) / clouds
+        step = (self.grid[1] - self.grid[0]).to(difference)
+        squares = difference.square().flatten(0, -2).sum(0)
+        return (squares.sum() - (squares[0] + squares[-1]) / 2) * step / clouds  # the trapezoid rule
 
 
 def _with_levels(vectors: Tensor, levels: int) -> Tensor:

@@ -48,22 +48,63 @@ def landscape(
     _check_grid("grid", grid)
     if levels is not None and levels < 1:
         raise ValueError(f"levels: wanted at least 1, got {levels}")
-    return landscape_on(diagram, grid.to(diagram.points), levels)
+    curves = landscape_on(diagram, grid.to(diagram.points), levels)
+    levels = diagram.points.shape[-2] if levels is None else levels
+    return torch.nn.functional.pad(curves, (0, 0, 0, levels - curves.shape[-2]))
 
 
 def landscape_on(diagram: Diagram, grid: Tensor, levels: int | None) -> Tensor:
-    """:func:`landscape` on a grid that is known to be sound."""
-    bars = diagram.points.shape[-2]
-    levels = bars if levels is None else levels
-    kept = min(levels, bars)
+    """:func:`landscape` on a grid that is known to be sound, without levels that are zero everywhere for lack of bars."""
     births, deaths = diagram.points.unbind(-1)
     if not births.any():  # all born at 0, the padding too: the longest bar is the highest tent everywhere
-        highest = _tents(births[..., :kept], deaths.topk(kept, dim=-1).values, grid)
-    else:
-        step = max(1, CHUNK // max(1, births.numel()))
-        parts = [_tents(births, deaths, part).topk(kept, dim=-2).values for part in grid.split(step)]
-        highest = torch.cat(parts, dim=-1)
-    return torch.nn.functional.pad(highest, (0, 0, 0, levels - kept)) if kept < levels else highest
+        order = deaths.detach().argsort(dim=-1, descending=True)[..., :levels]
+        return _Tents.apply(births.gather(-1, order), deaths.gather(-1, order), grid, None)
+    step = max(1, CHUNK // max(1, births.numel()))
+    return torch.cat([_Tents.apply(births, deaths, part, levels or births.shape[-1]) for part in grid.split(step)], dim=-1)
+
+
+class _Tents(torch.autograd.Function):
+    """Tents over bars ``(*batch, p)`` on a grid: all in the order of the bars, or the ``levels`` highest at each t.
+
+    At t a tent depends on its birth while it rises and on its death while it falls, so that the backward pass needs no
+    tensor of the size of all tents.
+    """
+
+    @staticmethod
+    def forward(ctx, births: Tensor, deaths: Tensor, grid: Tensor, levels: int | None) -> Tensor:
+        t = grid[:, None]
+        tents = torch.minimum(t - births[..., None, :], deaths[..., None, :] - t).clamp_(min=0)
+        bars = None
+        if levels is not None:
+            alive = int((tents > 0).sum(-1).max()) if tents.numel() else 0
+            levels = max(1, min(levels, alive)) if births.shape[-1] else 0  # beyond the bars alive all levels are zero
+            tents, bars = tents.topk(levels, dim=-1) if 4 * levels < births.shape[-1] else _sorted(tents, levels)
+        ctx.save_for_backward(births, deaths, grid, tents, bars)
+        return tents.mT
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        births, deaths, grid, tents, bars = ctx.saved_tensors
+        middles = ((births + deaths) / 2)[..., None, :].expand(*tents.shape[:-1], -1)
+        middles = middles if bars is None else middles.gather(-1, bars)
+        gradient = gradient.mT.where(tents > 0, 0)
+        falling = gradient.where(grid[:, None] > middles, 0)
+        by_birth, by_death = falling - gradient, falling
+        if bars is None:
+            return by_birth.sum(-2), by_death.sum(-2), None, None
+        chosen = bars.flatten(-2)
+        return (
+            torch.zeros_like(births).scatter_add_(-1, chosen, by_birth.flatten(-2)),
+            torch.zeros_like(deaths).scatter_add_(-1, chosen, by_death.flatten(-2)),
+            None,
+            None,
+        )
+
+
+def _sorted(tents: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    values, bars = tents.sort(dim=-1, descending=True)
+    return values[..., :levels], bars[..., :levels]
 
 
 def landscape_norm(diagram: Diagram, other: Diagram | None = None) -> float:

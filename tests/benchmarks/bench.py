@@ -1,0 +1,297 @@
+"""How fast the topological core is, beside its peers: ``make bench``.
+
+One process, one run: for each piece of work all libraries take turns on the same input, several rounds, and the median
+of each counts. Only ratios travel from one machine to another. The table goes to ``data/results/benchmarks.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+
+import gudhi
+import gudhi.representations
+import numpy as np
+import oineus
+import pandas as pd
+import persim.landscapes
+import torch
+from gph import ripser_parallel
+from gudhi.sklearn.rips_persistence import RipsPersistence
+from ripser import ripser
+from torch_topological.nn import CubicalComplex, VietorisRipsComplex
+
+from topo_utils import paths, runs
+from topo_utils.topology import Diagram, TopologicalLoss, knn, landscape, pairwise_distances, persistent_homology
+from topo_utils.topology._flag import pair
+from topo_utils.topology.persistence import VERTEX, Pairing, gather
+
+PEERS = ("ripser", "giotto-ph", "gudhi", "torch-topological", "oineus", "persim")
+CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
+SECONDS = 4.0  # time for one piece of work and library, at most; at least three rounds
+
+
+def cloud(kind: str, n: int, seed: int) -> torch.Tensor:
+    stream = np.random.default_rng(seed)
+    if kind.startswith("gaussian"):
+        points = stream.normal(size=(n, int(kind.split("=")[1])))
+    elif kind == "noisy circle":
+        angle = stream.uniform(0, 2 * np.pi, n)
+        points = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.1 * stream.normal(size=(n, 2))
+    else:  # eight tight clusters in dimension 8
+        points = stream.normal(size=(8, 8))[stream.integers(0, 8, n)] + 0.05 * stream.normal(size=(n, 8))
+    return torch.from_numpy(points.astype(np.float32))
+
+
+# --- pairing with critical edges -------------------------------------------------------------------------------------
+
+
+def simplex_tree(weights: np.ndarray) -> object:
+    """gudhi's simplex tree, edges collapsed, its fastest way to critical edges."""
+    tree = gudhi.RipsComplex(distance_matrix=weights, max_edge_length=weights.max(1).min()).create_simplex_tree(1)
+    tree.collapse_edges()
+    tree.expansion(2)
+    tree.compute_persistence()
+    return tree.flag_persistence_generators()
+
+
+def pairing_work() -> dict[str, Callable[[np.ndarray], object]]:
+    rips = RipsPersistence([0, 1], input_type="lower distance matrix", n_jobs=1)
+    return {
+        "flag": lambda w: pair(w[None]),
+        "ripser (values only)": lambda w: ripser(w, distance_matrix=True, maxdim=1),
+        "giotto-ph (values only)": lambda w: ripser_parallel(w, metric="precomputed", maxdim=1, n_threads=2),
+        "giotto-ph": lambda w: ripser_parallel(w, metric="precomputed", maxdim=1, n_threads=2, return_generators=True),
+        "gudhi RipsPersistence (values only)": lambda w: rips.fit_transform([w]),
+        "gudhi SimplexTree": simplex_tree,
+        "oineus (values only)": lambda w: oineus.compute_diagrams_vr(w.astype(np.float64), from_pwdists=True, max_dim=1),
+    }
+
+
+def bench_pairing(rows: list, sizes: tuple[int, ...]) -> None:
+    for n in sizes:
+        for kind in CLOUDS:
+            inputs = [pairwise_distances(cloud(kind, n, seed)).numpy() for seed in range(3)]
+            work = pairing_work()
+            if n > 128:
+                del work["gudhi SimplexTree"]  # seconds a cloud
+            measure(rows, f"pairing, n = {n}, {kind}", {name: on_all(f, inputs) for name, f in work.items()}, calls=3)
+
+
+def on_all(function: Callable, inputs: list) -> Callable[[], None]:
+    def run() -> None:
+        for each in inputs:
+            function(each)
+
+    return run
+
+
+# --- L_topo, forward and backward ------------------------------------------------------------------------------------
+
+
+def pair_with_giotto(weights: np.ndarray) -> list[Pairing]:
+    """Critical edges of one cloud by giotto-ph's generators."""
+    n = len(weights)
+    components, loops, *_ = ripser_parallel(weights, metric="precomputed", maxdim=1, n_threads=2, return_generators=True)[
+        "gens"
+    ]
+    loops = loops[0] if len(loops) else np.empty((0, 4), int)
+    births = np.stack([loops[:, 0] * n + loops[:, 1], loops[:, 2] * n + loops[:, 3]], axis=1)
+    deaths = np.stack([np.full(len(components), VERTEX), components[:, 1] * n + components[:, 2]], axis=1)
+    return [Pairing(cells[None], np.array([len(cells)])) for cells in (deaths, births)]
+
+
+def diagrams_by_giotto(points: torch.Tensor) -> list[Diagram]:
+    weights = pairwise_distances(points)
+    return [gather(weights.flatten(-2)[None], pairing, "drop") for pairing in pair_with_giotto(weights.detach().numpy())]
+
+
+def diagrams_by_torch_topological(points: torch.Tensor, complex_: VietorisRipsComplex) -> list[Diagram]:
+    diagrams = [information.diagram for information in complex_(points)]
+    return [Diagram(points, torch.ones(len(points), dtype=torch.bool)) for points in diagrams]
+
+
+def loss_step(
+    loss: TopologicalLoss, x: torch.Tensor, y: torch.Tensor, diagrams: Callable | None = None
+) -> Callable[[], None]:
+    """Forward and backward of L_topo, both clouds with their diagrams by ``diagrams``, and the same vectorisation."""
+
+    def one(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        wanted, got = loss.vectors(diagrams(a)), loss.vectors(diagrams(b))
+        terms = zip(wanted, got, strict=True)
+        return sum(loss._squared_distance(u.reshape(-1, *u.shape[-2:]), v.reshape(-1, *v.shape[-2:])) for u, v in terms)
+
+    def run() -> None:
+        leaf = y.detach().requires_grad_()
+        if diagrams is None:
+            value = loss(x, leaf)
+        elif leaf.ndim == 2:
+            value = one(x, leaf)
+        else:
+            value = torch.stack([one(a, b) for a, b in zip(x, leaf, strict=True)]).mean()
+        value.backward()
+        assert leaf.grad is not None
+
+    return run
+
+
+def bench_loss(rows: list) -> None:
+    complex_ = VietorisRipsComplex(dim=1)
+    peers = {
+        "giotto-ph, our landscapes": diagrams_by_giotto,
+        "torch-topological, our landscapes": functools.partial(diagrams_by_torch_topological, complex_=complex_),
+        "ripser backend": ripser_backend,
+    }
+    for kind in CLOUDS:
+        x, y = cloud(kind, 128, 0), cloud(kind, 128, 1)
+        loss = TopologicalLoss().fit(x)
+        check_equal(loss, x, y, peers)
+        work = {"TopologicalLoss": loss_step(loss, x, y), **{name: loss_step(loss, x, y, f) for name, f in peers.items()}}
+        measure(rows, f"L_topo forward + backward, n = 128, {kind}", work)
+    x, y = (torch.stack([cloud("gaussian d=8", 64, 100 * side + seed) for seed in range(64)]) for side in range(2))
+    loss = TopologicalLoss().fit(x)
+    work = {"TopologicalLoss": loss_step(loss, x, y), **{name: loss_step(loss, x, y, f) for name, f in peers.items()}}
+    measure(rows, "L_topo forward + backward, 64 clouds of 64 points", work)
+
+
+def ripser_backend(points: torch.Tensor) -> list[Diagram]:
+    return persistent_homology(pairwise_distances(points), backend="ripser")
+
+
+def check_equal(loss: TopologicalLoss, x: torch.Tensor, y: torch.Tensor, peers: dict[str, Callable]) -> None:
+    """What is timed is the same thing: all losses agree."""
+    ours = loss(x, y)
+    for name, diagrams in peers.items():
+        wanted, got = loss.vectors(diagrams(x)), loss.vectors(diagrams(y))
+        theirs = sum(loss._squared_distance(u, v) for u, v in zip(wanted, got, strict=True))
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# --- cubical, cost, landscapes ---------------------------------------------------------------------------------------
+
+
+def bench_cubical(rows: list) -> None:
+    stream = np.random.default_rng(0)
+    smooth = [gaussian_bumps(stream) for _ in range(128)]
+    x, y = (torch.tensor(np.stack(part), dtype=torch.float32) for part in (smooth[:64], smooth[64:]))
+    loss = TopologicalLoss(filtration="superlevel").fit(x)
+    complex_ = CubicalComplex(superlevel=True, dim=2)
+    # torch-topological 0.1.9 hands gudhi a tensor, which gudhi 3.11 and later refuse
+    original = gudhi.CubicalComplex
+    gudhi.CubicalComplex = lambda dimensions, top_dimensional_cells: original(
+        dimensions=list(dimensions), top_dimensional_cells=np.asarray(torch.as_tensor(top_dimensional_cells).detach())
+    )
+
+    def diagrams(image: torch.Tensor) -> list[Diagram]:
+        found = [-information.diagram for information in complex_(image)]
+        finite = [bars[torch.isfinite(bars).all(1)] for bars in found]
+        return [Diagram(bars, torch.ones(len(bars), dtype=torch.bool)) for bars in finite[:2]]
+
+    work = {"TopologicalLoss": loss_step(loss, x, y), "torch-topological, our landscapes": loss_step(loss, x, y, diagrams)}
+    measure(rows, "cubical L_topo forward + backward, 64 images 28 × 28", work)
+    gudhi.CubicalComplex = original
+
+
+def gaussian_bumps(stream: np.random.Generator) -> np.ndarray:
+    axis = np.arange(28)
+    centres = stream.uniform(4, 24, (6, 2))
+    bumps = np.exp(-((axis[:, None, None] - centres[:, 0]) ** 2 + (axis[None, :, None] - centres[:, 1]) ** 2) / 12)
+    return bumps.sum(-1) + 0.01 * stream.random((28, 28))
+
+
+def bench_cost(rows: list, sizes: tuple[int, ...]) -> None:
+    for n in sizes:
+        x, y = cloud("gaussian d=8", n, 0), cloud("gaussian d=8", n, 1)
+        loss = TopologicalLoss().fit(x)
+        work = {"rips": loss_step(loss, x, y)}
+        for k in (4, 8, 16):
+            near = TopologicalLoss(filtration="knn", k=k).fit(x)
+            work[f"knn, k = {k}"] = loss_step(near, x, y)
+        measure(rows, f"cost of L_topo forward + backward, n = {n}", work)
+        distances = pairwise_distances(x)
+        work = {"rips": functools.partial(persistent_homology, distances)}
+        for k in (4, 8, 16):
+            work[f"knn, k = {k}"] = functools.partial(persistent_homology, knn(distances, k), essential="cap")
+        measure(rows, f"cost of pairing, n = {n}", work)
+
+
+def bench_landscapes(rows: list) -> None:
+    batch = torch.stack([cloud("noisy circle", 64, seed) for seed in range(64)])
+    diagram = persistent_homology(pairwise_distances(batch))[1]
+    grid = torch.linspace(0, 2, 100)
+    bars = [points[mask].double().numpy() for points, mask in zip(*diagram, strict=True)]
+    theirs = gudhi.representations.Landscape(num_landscapes=5, resolution=100, sample_range=[0.0, 2.0], keep_endpoints=True)
+
+    def by_persim() -> None:
+        for each in bars:
+            persim.landscapes.PersLandscapeApprox(
+                start=0, stop=2, num_steps=100, dgms=[each], hom_deg=0
+            ).compute_landscape()
+
+    ours = landscape(diagram, grid, 5).flatten(1).numpy()
+    np.testing.assert_allclose(ours, theirs.fit_transform(bars) / np.sqrt(2), atol=1e-5)
+    work = {
+        "landscape": lambda: landscape(diagram, grid, 5),
+        "gudhi Landscape": lambda: theirs.fit_transform(bars),
+        "persim PersLandscapeApprox": by_persim,
+    }
+    measure(rows, "landscapes of 64 diagrams, K = 5, 100 grid points", work)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(rows: list, work: str, functions: dict[str, Callable[[], object]], calls: int = 1) -> None:
+    """Time all functions in turn, several rounds; the first one is ours, and the others' ratios are to it."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()  # compiles, fills caches
+    start = time.perf_counter()
+    while time.perf_counter() - start < SECONDS * len(functions) / 2 and len(times[next(iter(times))]) < 50:
+        for name, function in functions.items():
+            before = time.perf_counter()
+            function()
+            times[name].append((time.perf_counter() - before) * 1000 / calls)
+        if len(times[next(iter(times))]) >= 3 and time.perf_counter() - start > SECONDS * len(functions):
+            break
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ours = next(iter(medians.values()))
+    print(f"\n{work}", flush=True)
+    for name, median in medians.items():
+        print(f"  {name:38} {median:10.3f} ms {median / ours:8.1f} ×", flush=True)
+        rows.append(
+            {"work": work, "library": name, "median_ms": median, "ratio": median / ours, "rounds": len(times[name])}
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure the topological core beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing written")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")  # the peers' remarks
+    origin = runs.provenance()
+    print(f"{origin['processor']}, {origin['cores']} cores; " + ", ".join(f"{peer} {version(peer)}" for peer in PEERS))
+    rows: list[dict] = []
+    bench_pairing(rows, (64,) if options.quick else (64, 128, 256, 512))
+    bench_loss(rows)
+    bench_cubical(rows)
+    bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
+    bench_landscapes(rows)
+    if not options.quick:
+        with paths.atomic(paths.RESULTS / "benchmarks.csv") as scratch:
+            pd.DataFrame(rows).round(4).to_csv(scratch, index=False)
+        origin["packages"] |= {peer: version(peer) for peer in PEERS}
+        with paths.atomic(paths.RESULTS / "benchmarks.provenance.json") as scratch:
+            scratch.write_text(json.dumps(origin, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
