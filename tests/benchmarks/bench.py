@@ -110,7 +110,7 @@ def pair_with_giotto(weights: np.ndarray) -> list[Pairing]:
 
 def diagrams_by_giotto(points: torch.Tensor) -> list[Diagram]:
     weights = pairwise_distances(points)
-    return [gather(weights.flatten(-2)[None], pairing, "drop") for pairing in pair_with_giotto(weights.detach().numpy())]
+    return gather(weights.flatten(-2)[None], pair_with_giotto(weights.detach().numpy()), "drop")
 
 
 def diagrams_by_torch_topological(points: torch.Tensor, complex_: VietorisRipsComplex) -> list[Diagram]:

@@ -24,8 +24,9 @@ def check_floating(name: str, x: Tensor) -> None:
 
 def check_finite(name: str, x: Tensor) -> None:
     """Raise unless every value of ``x`` is finite."""
-    bad = ~torch.isfinite(x.detach())
-    if bad.any():
+    finite = torch.isfinite(x.detach())
+    if not finite.all():
+        bad = ~finite
         where = tuple(bad.nonzero()[0].tolist())
         raise ValueError(f"{name}: wanted finite values, got {x[where].item()} at {where} ({int(bad.sum())} such values)")
 

@@ -52,7 +52,7 @@ def cubical_persistence(
     check_option("essential", essential, ("drop", "cap"))
     values = images if sublevel else -images
     pairings = _pair(values.detach().reshape(-1, *images.shape[-2:]).cpu().numpy())
-    return [gather(values.flatten(-2), pairing, essential) for pairing in pairings]
+    return gather(values.flatten(-2), pairings, essential)
 
 
 def _pair(images: np.ndarray) -> list[Pairing]:

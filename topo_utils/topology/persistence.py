@@ -95,35 +95,44 @@ def flag_diagrams(weights: Tensor, max_dimension: int, essential: str, backend: 
     n = weights.shape[-1]
     clouds = weights.detach().reshape(-1, n, n).cpu().numpy()
     pairings = _BACKENDS[backend](clouds, max_dimension)
-    return [gather(weights.flatten(-2), pairing, essential) for pairing in pairings]
+    return gather(weights.flatten(-2), pairings, essential)
 
 
-def gather(values: Tensor, pairing: Pairing, essential: str) -> Diagram:
-    """Diagram whose births and deaths are the filtration values ``(*batch, cells)`` of the critical cells."""
+def gather(values: Tensor, pairings: list[Pairing], essential: str) -> list[Diagram]:
+    """Diagrams whose births and deaths are the filtration values ``(*batch, cells)`` of the critical cells."""
     flat = values.reshape(-1, values.shape[-1])
-    cells, mask = _kept(flat.detach().cpu().numpy(), pairing, essential)
-    cells, mask = torch.from_numpy(cells).to(values.device), torch.from_numpy(mask).to(values.device)
-    points = flat.gather(1, cells.clamp(min=0).flatten(1)).view(cells.shape)
-    points = points.where((cells >= 0) & mask[..., None], 0)
+    kept = [_kept(flat, pairing, essential) for pairing in pairings]
+    cells = np.concatenate([cells for cells, _ in kept], axis=1)
+    bars = [cells.shape[1] for cells, _ in kept]
+    indices = torch.from_numpy(np.maximum(cells, 0)).to(values.device)
+    points = flat.gather(1, indices.flatten(1)).view(cells.shape)
+    points = points.where(torch.from_numpy(cells >= 0).to(values.device), 0)
+    masks = torch.from_numpy(np.concatenate([there for _, there in kept], axis=1)).to(values.device)
     if essential == "cap":
-        endless = (cells[..., 1] == NEVER) & mask
+        endless = torch.from_numpy(cells[..., 1] == NEVER).to(values.device) & masks
         points = torch.stack([points[..., 0], points[..., 1].where(~endless, _largest(flat.detach()))], dim=-1)
-    batch, bars = values.shape[:-1], points.shape[1]
-    return Diagram(points.reshape(*batch, bars, 2), mask.reshape(*batch, bars))
+    points, masks = points.view(*values.shape[:-1], sum(bars), 2), masks.view(*values.shape[:-1], sum(bars))
+    return [Diagram(*parts) for parts in zip(points.split(bars, dim=-2), masks.split(bars, dim=-1), strict=True)]
 
 
-def _kept(values: np.ndarray, pairing: Pairing, essential: str) -> tuple[np.ndarray, np.ndarray]:
-    """Critical cells of the bars that stay, moved to the front, and where there are any."""
+def _kept(values: Tensor, pairing: Pairing, essential: str) -> tuple[np.ndarray, np.ndarray]:
+    """Critical cells of the bars that stay, before the padding, and where there are any."""
     cells, counts = pairing
-    there = np.arange(cells.shape[1]) < counts[:, None]
     endless = cells[..., 1] == NEVER
     if essential == "drop":
-        there &= ~endless
-    elif endless.any():  # one that is born with the last cell would have no length
-        births = np.where(cells[..., 0] >= 0, np.take_along_axis(values, cells[..., 0].clip(0), axis=1), 0)
-        there &= ~endless | (births < _largest(torch.from_numpy(values)).numpy())
-    order = np.argsort(~there, axis=1, kind="stable")[:, : there.sum(1).max(initial=0)]
-    return np.take_along_axis(cells, order[..., None], axis=1), np.take_along_axis(there, order, axis=1)
+        there = ~endless  # nor is there padding
+    else:
+        there = np.arange(cells.shape[1]) < counts[:, None]
+        if endless.any():  # one that is born with the last cell would have no length
+            values = values.detach().cpu()
+            births = np.take_along_axis(values.numpy(), cells[..., 0].clip(0), axis=1) * (cells[..., 0] >= 0)
+            there &= ~endless | (births < _largest(values).numpy())
+    longest = there.sum(1).max(initial=0)
+    if (there[:, 1:] > there[:, :-1]).any():  # a bar behind a gap
+        order = np.argsort(~there, axis=1, kind="stable")
+        cells, there = np.take_along_axis(cells, order[..., None], axis=1), np.take_along_axis(there, order, axis=1)
+    cells, there = cells[:, :longest], there[:, :longest]
+    return np.where(there[..., None], cells, NEVER), there
 
 
 def _largest(values: Tensor) -> Tensor:
