@@ -110,7 +110,7 @@ def rips_complexes(
     Parameters
     ----------
     cloud
-        Points in the plane.
+        Points in the plane; at most some 150, since every triangle is drawn.
     values
         Titles of the panels, and the t of each.
     marked
@@ -189,7 +189,7 @@ def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Fi
     """Single measurements in named rows, one dot each, with their mean as a bar; the panels share the rows."""
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(max(5.5, 3.4 * len(panels)), 0.32 * len(names) + 1.0), sharey=True, squeeze=False
+        1, len(panels), figsize=(3.1 * len(panels) + 1.5, 0.32 * len(names) + 1.0), sharey=True, squeeze=False
     )
     for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
         for name, values in rows.items():
