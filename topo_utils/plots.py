@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLOURS = {"data": "#555555", "vae": "#0072B2", "beta-vae": "#009E73", "topovae": "#D55E00"}
 NAMES = {"data": "data", "vae": "VAE", "beta-vae": "β-VAE", "topovae": "TopoVAE"}
-DIMENSION_COLOURS = ("#0072B2", "#D55E00")
-DIMENSION_NAMES = ("H0, components", "H1, loops")
+DIMENSION_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+DIMENSION_NAMES = ("H0, components", "H1, loops", "H2, voids")
 
 
 def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -67,6 +68,7 @@ def diagrams_and_landscapes(
     """One cloud's persistence diagrams beside its landscapes, H0 and H1; every level is a curve."""
     figure, axes = plt.subplots(1, 1 + len(landscapes), figsize=(3.4 * (1 + len(landscapes)), 3.1))
     _diagram(axes[0], diagrams)
+    axes[0].set_title("persistence diagram")
     for h, (axis, levels) in enumerate(zip(axes[1:], landscapes, strict=True)):
         axis.plot(grid, levels.detach().T, color=DIMENSION_COLOURS[h], linewidth=0.8, alpha=0.6)
         axis.set(title=f"landscape of {DIMENSION_NAMES[h]}", xlabel="t", ylabel="λₖ(t)")
@@ -79,11 +81,166 @@ def _diagram(axis: Axes, diagrams: list[Diagram]) -> None:
     for h, diagram in enumerate(diagrams):
         births, deaths = diagram.points[diagram.mask].detach().unbind(-1)
         label = f"{DIMENSION_NAMES[h]} ({len(births)})"
-        axis.scatter(births, deaths, s=14, color=DIMENSION_COLOURS[h], marker="os"[h], alpha=0.7, label=label, zorder=3)
+        axis.scatter(births, deaths, s=14, color=DIMENSION_COLOURS[h], marker="os^"[h], alpha=0.7, label=label, zorder=3)
     limit = 1.08 * max((float(d.points.detach().max()) for d in diagrams if d.points.numel()), default=1.0)
     axis.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
-    axis.set(xlim=(-0.03 * limit, limit), ylim=(0, limit), xlabel="birth", ylabel="death", title="persistence diagram")
+    axis.set(xlim=(-0.03 * limit, limit), ylim=(0, limit), xlabel="birth", ylabel="death")
     axis.legend(loc="lower right")
+
+
+@_figure
+def diagrams_side_by_side(diagrams: dict[str, list[Diagram]]) -> Figure:
+    """Persistence diagrams of several single clouds, each under its name."""
+    figure, axes = plt.subplots(1, len(diagrams), figsize=(3.3 * len(diagrams), 3.1), squeeze=False)
+    for axis, (name, bars) in zip(axes[0], diagrams.items(), strict=True):
+        _diagram(axis, bars)
+        axis.set_title(name)
+    return figure
+
+
+@_figure
+def rips_complexes(
+    cloud: Float[Tensor, "n 2"],
+    values: dict[str, float],
+    marked: dict[str, tuple[int, int]] | None = None,
+    weights: Float[Tensor, "n n"] | None = None,
+) -> Figure:
+    """The Rips complex of a plane cloud at several t: balls of radius t/2, edges up to t, and the triangles they fill.
+
+    Parameters
+    ----------
+    cloud
+        Points in the plane; at most some 150, since every triangle is drawn.
+    values
+        Titles of the panels, and the t of each.
+    marked
+        For some titles, an edge (i, j) to be drawn thick.
+    weights
+        Edge weights of another filtration of the same points, such as :func:`topo_utils.topology.knn`; no balls then.
+    """
+    points = cloud.detach().cpu()
+    lengths = (
+        torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") if weights is None else weights.detach()
+    )
+    low, high = (points.min(0).values - 0.25).tolist(), (points.max(0).values + 0.25).tolist()
+    ratio = min(1.0, (high[1] - low[1]) / (high[0] - low[0]))
+    width = min(2.9 / ratio, 10 / len(values))
+    figure, axes = plt.subplots(1, len(values), figsize=(width * len(values), width * ratio + 0.5), squeeze=False)
+    for axis, (title, t) in zip(axes[0], values.items(), strict=True):
+        near = (lengths <= t).triu(1)
+        i, j = near.nonzero().T
+        k = near[i] & near[j]  # i < j < k
+        edge, third = k.nonzero().T
+        corners = points[torch.stack([i[edge], j[edge], third], 1)]
+        axis.add_collection(PolyCollection(corners.numpy(), color="#BFDFF2", linewidth=0.3, zorder=1))
+        faint = min(0.9, max(0.06, 250 / max(1, len(i))))
+        axis.add_collection(LineCollection(points[torch.stack([i, j], 1)].numpy(), color="0.2", linewidth=0.5, alpha=faint))
+        if weights is None:
+            for point in points:
+                axis.add_patch(plt.Circle(point.tolist(), t / 2, color="#FBEBC8", zorder=0))
+        if marked and title in marked:
+            axis.plot(*points[list(marked[title])].T, color="#D55E00", linewidth=3, zorder=4)
+        axis.scatter(*points.T, s=6, color="black", zorder=3)
+        axis.set(title=f"{title}\n{len(i):,} edges, {len(edge):,} triangles", aspect="equal", xlabel="x", ylabel="y")
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axis.grid(False)
+    return figure
+
+
+@_figure
+def curves(
+    panels: dict[str, dict[str, tuple]],
+    xlabel: str | list[str],
+    ylabel: str | list[str],
+    logarithmic: bool = False,
+    styles: dict[str, dict] | None = None,
+) -> Figure:
+    """Named curves, several to a panel; what is not negative is drawn over zero.
+
+    Parameters
+    ----------
+    panels
+        For each panel's title the curves (x, y) by name; one whose name begins with an underscore is not in the legend.
+    xlabel, ylabel
+        Labels of the axes, with units; a list has one for each panel.
+    logarithmic
+        Both axes.
+    styles
+        Line styles of some of the names, as matplotlib's ``plot`` takes them.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(4.5, 3.4 * len(panels)), 3.0), squeeze=False)
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for name, (x, y) in lines.items():
+            axis.plot(x, y, label=name, **(styles or {}).get(name, {}))
+        number = list(panels).index(title)
+        labels = {"xlabel": xlabel, "ylabel": ylabel}
+        axis.set(title=title, **{which: text if isinstance(text, str) else text[number] for which, text in labels.items()})
+        if logarithmic:
+            axis.set(xscale="log", yscale="log")
+        elif axis.dataLim.y0 >= 0:
+            axis.set_ylim(bottom=0)
+        if any(not name.startswith("_") for name in lines):
+            axis.legend()
+    return figure
+
+
+@_figure
+def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Figure:
+    """Single measurements in named rows, one dot each, with their mean as a bar; the panels share the rows."""
+    names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.1 * len(panels) + 1.5, 0.32 * len(names) + 1.0), sharey=True, squeeze=False
+    )
+    for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for name, values in rows.items():
+            height = names.index(name)
+            values = torch.as_tensor(values, dtype=torch.float64)
+            axis.scatter(values, height + 0.25 * torch.linspace(-1, 1, len(values)), s=9, color="#0072B2", alpha=0.5)
+            axis.plot([values.mean()] * 2, [height - 0.35, height + 0.35], color="#D55E00", linewidth=2.5)
+        axis.set(title=title, xlabel=xlabel, yticks=range(len(names)), yticklabels=names)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+@_figure
+def matching(x: Diagram, y: Diagram, pairs: list[tuple[Tensor, Tensor]], names: tuple[str, str] = ("X", "Y")) -> Figure:
+    """Two single diagrams in one picture, and lines between matched points; ``pairs`` holds the ends of each line."""
+    figure, axis = plt.subplots(figsize=(4.2, 3.9))
+    for diagram, name, marker, colour in zip((x, y), names, "os", DIMENSION_COLOURS, strict=False):
+        births, deaths = diagram.points[diagram.mask].detach().unbind(-1)
+        axis.scatter(births, deaths, s=26, marker=marker, color=colour, label=f"{name} ({len(births)})", zorder=3)
+    limit = 1.08 * max(float(d.points.max()) for d in (x, y))
+    axis.add_collection(LineCollection([torch.stack(pair).tolist() for pair in pairs], color="0.45", linewidth=0.9))
+    axis.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
+    axis.set(xlim=(-0.03 * limit, limit), ylim=(0, limit), xlabel="birth", ylabel="death", aspect="equal")
+    axis.legend(loc="lower right")
+    return figure
+
+
+@_figure
+def heat_maps(
+    images: dict[str, Float[Tensor, "births persistences"]], extent: tuple[float, float, float, float], columns: int = 3
+) -> Figure:
+    """Persistence images, birth to the right and persistence upwards; each has its own colour scale.
+
+    Parameters
+    ----------
+    images
+        The images by title, as :func:`topo_utils.topology.persistence_image` returns them.
+    extent
+        First and last birth, first and last persistence.
+    columns
+        Number of images side by side.
+    """
+    lines = -(-len(images) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 2.6 * lines), squeeze=False)
+    for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
+        axis.imshow(image.detach().cpu().T, origin="lower", extent=extent, aspect="auto", cmap="viridis")
+        axis.set(title=title, xlabel="birth", ylabel="persistence")
+        axis.grid(False)
+    for axis in axes.flat[len(images) :]:
+        axis.set_visible(False)
+    return figure
 
 
 @_figure
