@@ -39,6 +39,42 @@ def figures(shapes):
         "heat_maps": plots.heat_maps({str(i): torch.rand(3, 4) for i in range(4)}, (0, 1, 0, 2)),
         "curves": plots.training_curves(both),
         "latent": plots.latent_spaces(spaces, torch.arange(30) % 10, dict.fromkeys(spaces, landscapes), grid),
+        **gradient_figures(),
+        **regulariser_figures(landscapes[0], grid),
+    }
+
+
+def gradient_figures():
+    """Of notebook 03."""
+    cloud, t = torch.randn(20, 2), torch.linspace(0, 1, 5)
+    diagrams = TopologicalLoss().diagrams(cloud)
+    edges = torch.tensor([[0, 1], [2, 3]])
+    image, values = torch.rand(8, 8), [1.0, 0.5, 0.1]
+    runs = {"a": {0: cloud, 3: cloud}, "b": {0: cloud}}
+    return {
+        "side by side": plots.diagrams_side_by_side({"before": diagrams, "after": diagrams}),
+        "edges": plots.critical_edges(cloud, {"tree": edges, "birth": edges[:1], "death": edges[1:]}, cloud),
+        "slopes": plots.values_and_slopes({"family": (t, t**2, 2 * t)}),
+        "optimisation": plots.cloud_optimisation(runs, {"a": values, "b": values}, cloud),
+        "paths": plots.optimised_paths({"a": torch.randn(5, 20, 2)}, {"a": values}, "persistence"),
+        "reach": plots.gradient_reach((16, 32), {"H0": [(1.0, 2.0), (1.0, 3.0)]}),
+        "image": plots.image_optimisation({"noisy": image}, image - 0.5, values),
+    }
+
+
+def regulariser_figures(levels, grid):
+    """Of notebook 04."""
+    images = [torch.rand(6, 6), torch.rand(6, 6)]
+    pairs = np.random.default_rng(0).random((4, 2)) + 0.1
+    traces = {(kind, d): pairs for kind in ("through", "detached") for d in (2, 10)}
+    return {
+        "representations": plots.representations([levels, levels + 0.1], images, grid),
+        "losses": plots.loss_curves(torch.arange(3), {"fixed": [1.0, 0.0, 2.0]}, "s", "loss"),
+        "levels": plots.levels_kept([1, "all"], {"H0": torch.rand(2, 2), "H1": torch.rand(2, 2)}),
+        "scale": plots.scale_traces(traces),
+        "signal": plots.signal_against_nulls({n: torch.rand(6, 2, 2) + 0.1 for n in (16, 32)}, ("real", "Gaussian")),
+        "norms": plots.gradient_norms({0: pairs, 10: pairs}, {0: 1.0, 10: 30.0}),
+        "costs": plots.costs({"pairing": ((32, 64), {"rips": [0.1, 0.4], "ripser": [1.0]})}),
     }
 
 
@@ -73,6 +109,19 @@ def test_voids_have_a_colour_of_their_own(shapes):
     _, diagrams, _, _ = shapes
     (axis,) = plots.diagrams_side_by_side({"sphere": [*diagrams, diagrams[1]]}).axes
     assert [text.get_text().split(",")[0] for text in axis.get_legend().get_texts()] == ["H0", "H1", "H2"]
+
+
+def test_no_arrow_where_the_vector_is_zero():
+    cloud, arrows = torch.randn(9, 2), torch.zeros(9, 2)
+    arrows[3] = 1.0
+    figure = plots.critical_edges(cloud, {"tree": torch.tensor([[0, 1]])}, arrows)
+    (quiver,) = (each for each in figure.axes[1].collections if hasattr(each, "U"))
+    assert len(quiver.U) == 1
+
+
+def test_a_zero_leaves_a_gap_on_a_logarithmic_axis():
+    (line,) = plots.loss_curves(torch.arange(3), {"fixed": [1.0, 0.0, 2.0]}, "s", "loss").axes[0].get_lines()
+    assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
 
 
 def test_a_model_has_one_colour_everywhere(shapes):
