@@ -398,6 +398,8 @@ def cloud_optimisation(
             axis.scatter(*target.T, s=5, color="0.8")
             axis.scatter(*cloud.T, s=6, color=DIMENSION_COLOURS[1])
             axis.set(title=f"step {step}", xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+        for axis in line[len(run) : -1]:
+            axis.set_visible(False)
         line[0].set_ylabel(name)
         line[-1].plot(losses[name], color="black")
         line[-1].set(title="loss", yscale="log")

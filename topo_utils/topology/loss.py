@@ -39,7 +39,8 @@ class TopologicalLoss(nn.Module):
         ``"rips"`` or ``"knn"`` of points ``(*batch, n, d)``, ``"graph"`` of edge weights ``(*batch, n, n)`` as
         :func:`persistent_homology` takes them, ``"sublevel"`` or ``"superlevel"`` of images ``(*batch, h, w)``.
     k
-        Neighbours of the ``"knn"`` filtration.
+        Neighbours of the ``"knn"`` filtration. There, and for graphs, bars that never die end at the largest edge weight,
+        through which no gradient flows.
     levels
         Number K of landscape levels; None for all: few levels see only the few longest bars.
     weights
