@@ -10,7 +10,7 @@ from topo_utils.config import ConfigError, RunConfig
     [
         ({"gama": 1.0}, "unknown parameter 'gama'; the known ones are dataset, limit, seed"),
         ({"gamma": "high"}, "parameter 'gamma': wanted a valid number, got 'high'"),
-        ({"learning_rate": "1e-3"}, r"got '1e-3' \(YAML reads 1e-3 as text: write 1.0e-3\)"),
+        ({"learning_rate": "1e-3"}, r"got '1e-3' \(YAML reads 1e-3 and 1.0e6 as text: write 1.0e-3"),
         ({"batch_size": 0}, "parameter 'batch_size': wanted greater than or equal to 2, got 0"),
         ({"epochs": 2.5}, "parameter 'epochs': wanted a valid integer, got 2.5"),
         ({"epochs": True}, "parameter 'epochs'"),
@@ -19,6 +19,7 @@ from topo_utils.config import ConfigError, RunConfig
         ({"dataset": "minst"}, "parameter 'dataset': wanted 'digits' or 'mnist', got 'minst'"),
         ({"comparison": None}, "parameter 'comparison'"),
         ({"seed": -1}, "parameter 'seed'"),
+        ({"gamma": 1.0, "cloud_size": 200}, r"parameter 'cloud_size': wanted at most batch_size \(128\), got 200"),
     ],
 )
 def test_mistakes_are_named(parameters, message):

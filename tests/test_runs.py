@@ -154,7 +154,7 @@ def test_a_failed_run_keeps_its_notebook_and_is_not_counted(tmp_path, capsys):
     failing = write(tmp_path / "failing.ipynb", "n: int = 1", "print('so far')\nraise ValueError('the cause')")
     assert runs.main([str(failing)]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("error: failing.ipynb, cell 2: ValueError: the cause")
+    assert message.startswith("error: failing.ipynb, cell [2]: ValueError: the cause")
     (kept,) = paths.runs().glob("*.partial/notebook.ipynb")
     assert str(kept) in message
     assert "so far" in kept.read_text()
@@ -179,6 +179,13 @@ def test_a_promotion_that_was_killed_half_way_is_undone(quick):
     record.rename(record.with_name(record.name + ".retired"))
     runs._recover(record)
     assert len(runs.collect()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(quick, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TOPO_HOME", str(tmp_path / "file"))
+    assert runs.main([str(quick)]) == 1
+    assert "the record cannot be written" in capsys.readouterr().err
 
 
 def test_the_same_run_twice_at_once_is_refused(quick):
@@ -254,14 +261,14 @@ def test_a_damaged_data_set_ends_in_one_clear_error(notebook, monkeypatch, tmp_p
     assert len(runs.collect()) == 0
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "no list"])
 def test_damaged_records_are_named_and_skipped(quick, damage):
     whole, damaged = runs.execute(quick), runs.execute(quick, {"n": 2})
     file = damaged / "metrics.json"
     if damage == "missing":
         file.unlink()
     else:
-        file.write_text(file.read_text()[:10] if damage == "truncated" else "")
+        file.write_text({"truncated": file.read_text()[:10], "empty": "", "no list": "{}"}[damage])
     with pytest.warns(UserWarning, match=damaged.name):
         table = runs.collect()
     assert table["run"].tolist() == [whole.name]

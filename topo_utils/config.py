@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
@@ -65,6 +65,14 @@ class RunConfig(Strict):
     learning_rate: Annotated[float, Field(gt=0)] = 1.0e-3
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
+    @model_validator(mode="after")
+    def _clouds_fit_into_batches(self) -> RunConfig:
+        if self.gamma > 0 and self.cloud_size > self.batch_size:
+            raise ValueError(
+                f"parameter 'cloud_size': wanted at most batch_size ({self.batch_size}), got {self.cloud_size}"
+            )
+        return self
+
     @property
     def model(self) -> str:
         """Name of the model that these weights make: ``vae``, ``beta-vae`` or ``topovae``."""
@@ -81,9 +89,16 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> str:
         if mistake["type"] == "extra_forbidden":
             lines.append(f"unknown parameter '{key}'; the known ones are {', '.join(schema.model_fields)}")
             continue
+        if mistake["type"] == "value_error":  # a check of ours, with a message of ours
+            lines.append(str(mistake["ctx"]["error"]))
+            continue
         wanted = mistake["msg"].removeprefix("Input should be ")
         hint = ""
         if isinstance(came, str) and mistake["type"].startswith(("float", "int")):
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if "e" in came.lower() and came[:1].isdigit() else ""
+            hint = (
+                " (YAML reads 1e-3 and 1.0e6 as text: write 1.0e-3 and 1.0e+6)"
+                if "e" in came.lower() and came[:1].isdigit()
+                else ""
+            )
         lines.append(f"parameter '{key}': wanted {wanted}, got {came!r}{hint}")
     return "; ".join(dict.fromkeys(lines))

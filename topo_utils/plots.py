@@ -254,6 +254,7 @@ def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
                 if column in history:
                     axis.plot(history["epoch"] + 1, history[column], line, color=COLOURS[model], label=NAMES[model])
         axis.set(title=label, xlabel="epoch")
+    axes[0].set_yscale("log")
     if axes[2].has_data():
         axes[2].set_yscale("log")
     handles = [plt.Line2D([], [], color=COLOURS[model], label=NAMES[model]) for model in histories]
@@ -314,6 +315,7 @@ def principal_plane(cloud: Float[Tensor, "n d"]) -> tuple[np.ndarray, float]:
     The sign of an axis is arbitrary; it is fixed so that the largest coordinate is positive.
     """
     centred = cloud.detach().double().cpu() - cloud.detach().double().cpu().mean(0)
+    centred = torch.nn.functional.pad(centred, (0, max(0, 2 - centred.shape[1])))  # a line is drawn as one
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]
     largest = points.gather(0, points.abs().argmax(0, keepdim=True))

@@ -148,8 +148,10 @@ def resolve(notebook: Path, given: dict[str, Any]) -> Strict:
     return create_model("parameters", __base__=Strict, **fields)(**{**defaults, **given})
 
 
-def execute(notebook: Path, given: dict[str, Any] | None = None) -> Path:
+def execute(notebook: Path, given: dict[str, Any] | None = None, resume: bool = True) -> Path:
     """Run a notebook with some parameters changed, and keep its record.
+
+    What an interrupted run of the same parameters and code left behind is taken up, unless ``resume`` is False.
 
     Returns
     -------
@@ -161,7 +163,7 @@ def execute(notebook: Path, given: dict[str, Any] | None = None) -> Path:
     ConfigError
         A parameter is wrong; nothing was started and nothing written.
     RunError
-        The notebook failed (it is kept for reading), or the same run is under way elsewhere.
+        The notebook failed (it is kept for reading), the same run is under way elsewhere, or nothing can be written there.
     """
     notebook, given = Path(notebook), given or {}
     parameters = resolve(notebook, given)
@@ -175,33 +177,38 @@ def execute(notebook: Path, given: dict[str, Any] | None = None) -> Path:
         ]
     )
     record, staging = paths.runs() / name, paths.runs() / (name + PARTIAL)
-    paths.runs().mkdir(parents=True, exist_ok=True)
     try:
+        paths.runs().mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(paths.runs() / f".{name}.lock", timeout=0):
             _recover(record)
-            _prepare(staging, notebook, values)
+            _prepare(staging, notebook, values, resume)
             start = time.perf_counter()
             _execute_notebook(notebook, staging, given)
             _finish(staging, time.perf_counter() - start)
             _promote(staging, record)
     except filelock.Timeout:
         raise RunError(f"this very run is under way in another process: {staging}") from None
+    except OSError as error:
+        raise RunError(
+            f"the record cannot be written: {error}; TOPO_HOME names another place than {paths.home()}"
+        ) from error
     return record
 
 
-def _prepare(staging: Path, notebook: Path, values: dict[str, Any]) -> None:
+def _prepare(staging: Path, notebook: Path, values: dict[str, Any], resume: bool) -> None:
     """The folder to work in. What an interrupted run left there is kept only when the same code made it."""
     started = {"notebook": notebook.name, "code": code_digest(notebook)}
     try:
-        same = json.loads((staging / "started.json").read_text()) == started
-    except (OSError, ValueError):
+        before = json.loads((staging / "started.json").read_text())
+        same = resume and {name: before[name] for name in started} == started
+    except (OSError, ValueError, KeyError, TypeError):
         same = False
     if staging.exists() and not same:
         shutil.rmtree(staging)
     elif same:
         print(f"going on with the interrupted run in {staging}", flush=True)
     staging.mkdir(exist_ok=True)
-    _write_json(staging / "started.json", started)
+    _write_json(staging / "started.json", {**started, "resumed": same})  # of a resumed run, only the last leg is timed
     _write_json(staging / "config.json", {"notebook": notebook.stem, "parameters": values})
 
 
@@ -223,7 +230,7 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], atte
         )
     except PapermillExecutionError as error:
         raise RunError(
-            f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\nthe notebook is kept in {output}"
+            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}\nthe notebook is kept in {output}"
         ) from None
     except (OSError, RuntimeError) as error:
         # two kernels that start at the same moment can pick the same port
@@ -343,6 +350,8 @@ def _rows(record: Path) -> list[dict[str, Any]]:
     config, metrics, origin = (
         json.loads((record / file).read_text()) for file in ("config.json", "metrics.json", "provenance.json")
     )
+    if not isinstance(metrics, list):
+        raise TypeError(f"metrics.json: wanted a list of rows, got {type(metrics).__name__}")
     shared = {"run": record.name, "notebook": config["notebook"], **config["parameters"]}
     return [{**shared, **row, "wall_seconds": origin["wall_seconds"]} for row in metrics]
 
@@ -421,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
         for notebook in options.notebooks:
             resolve(notebook, given)  # all of them are checked before the first one starts
         for notebook in options.notebooks:
-            record = execute(notebook, given)
+            record = execute(notebook, given, resume=not options.publish)
             if options.publish:
                 publish(notebook, record)
             _report(record)

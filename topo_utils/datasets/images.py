@@ -111,7 +111,7 @@ def _read_idx(folder: Path, what: str) -> Tensor:
     if not check_integrity(str(folder / file), md5):
         raise DataError(
             f"{folder / file} is damaged: {(folder / file).stat().st_size} bytes whose MD5 is not {md5}. "
-            "Remove it and get it anew with `python -m topo_utils.datasets fetch mnist`"
+            "Replace it, or unset TOPO_DATA and get it anew with `python -m topo_utils.datasets fetch mnist`"
         )
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copy(folder / file, scratch)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+BATCH = 128  # items in a training step
+
+
 class Autoencoder(nn.Module):
     """The initial autoencoder. ``features`` are the codes divided by their mean distance on the training data.
 
@@ -68,7 +71,7 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
-def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int = 30, seed: int = 0) -> Autoencoder:
+def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int | None = None, seed: int = 0) -> Autoencoder:
     """F for a data set, trained on its ``train`` split with squared error, or read from the cache.
 
     Parameters
@@ -77,14 +80,18 @@ def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int = 30, s
         Training items. With other items, another F is trained and cached.
     dimension
         Dimension of the features.
-    epochs, seed
-        Of its training (Adam, batches of 128).
+    epochs
+        Epochs of its training (Adam, batches of 128); None: 30, fewer for large data, whose 2,000 steps suffice.
+    seed
+        Of its training.
 
     Returns
     -------
     Autoencoder
         Frozen, in evaluation mode, on the CPU.
     """
+
+    epochs = _epochs(30, train) if epochs is None else epochs
 
     def loss(model: Autoencoder, x: Tensor, _: Tensor) -> Tensor:
         return mse_loss(model.reconstruct(x), x)
@@ -99,7 +106,7 @@ def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int = 30, s
     return _cached("autoencoder", settings, train, lambda: Autoencoder(train.shape, dimension), build)
 
 
-def judge(data: Dataset, epochs: int = 160, seed: int = 0) -> Classifier:
+def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier:
     """Classifier of the items of a ``judge`` split, trained under small random shifts, rotations and scalings, or cached.
 
     Raises
@@ -109,7 +116,7 @@ def judge(data: Dataset, epochs: int = 160, seed: int = 0) -> Classifier:
     """
     if data.split != "judge":
         raise ValueError(f"data: wanted the split 'judge', got '{data.split}': the judge must not see what it judges")
-    classes = int(data.labels.max()) + 1
+    classes, epochs = int(data.labels.max()) + 1, _epochs(160, data) if epochs is None else epochs
 
     def loss(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(model(_jitter(x)), y)
@@ -121,6 +128,11 @@ def judge(data: Dataset, epochs: int = 160, seed: int = 0) -> Classifier:
     return _cached("judge", settings, data, lambda: Classifier(data.shape, classes), build)
 
 
+def _epochs(most: int, data: Dataset) -> int:
+    """Epochs that make about 2,000 steps, at most ``most`` and at least three."""
+    return max(3, min(most, 2000 * BATCH // len(data)))
+
+
 def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float = 0.1) -> Tensor:
     """Each image under its own random similarity; the numbers are ranges in radians, a ratio and half image sides."""
     angle, factor, dx, dy = (2 * torch.rand(4, len(x)) - 1) * torch.tensor([rotation, scale, shift, shift])[:, None]
@@ -129,13 +141,13 @@ def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float =
     return grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), align_corners=False)
 
 
-def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int, batch_size: int = 128) -> nn.Module:
+def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int) -> nn.Module:
     """Train ``model`` with Adam and a cosine schedule; it was made, and its noise is drawn, from the global generator."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     shuffle = generator(seed, "shuffle")
     for _ in range(epochs):
-        for batch in torch.randperm(len(data), generator=shuffle).split(batch_size):
+        for batch in torch.randperm(len(data), generator=shuffle).split(BATCH):
             optimizer.zero_grad()
             loss(model, data.items[batch], data.labels[batch]).backward()
             optimizer.step()
@@ -157,6 +169,7 @@ def _cached(
         torch.manual_seed(derive(settings["seed"], name))
         model = make()
         if not _restore(model, file):
+            print(f"training the {name} on {len(data):,} items, once; it is cached for later runs", flush=True)
             torch.manual_seed(derive(settings["seed"], name, "training"))
             model = build().train(False)
             with paths.atomic(file) as scratch:

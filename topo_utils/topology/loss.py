@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_cloud, check_option
+from topo_utils.topology._checks import check_cloud, check_floating, check_option
 from topo_utils.topology.cubical import cubical_persistence
 from topo_utils.topology.filtrations import knn, pairwise_distances
 from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology
@@ -81,9 +82,13 @@ class TopologicalLoss(nn.Module):
         check_option("filtration", filtration, POINTS + GRAPH + IMAGES)
         if (filtration == "knn") != (k is not None):
             raise ValueError(f"k: wanted a number with filtration='knn' and only then, got {k!r} with {filtration!r}")
+        for name, value in (("k", k), ("levels", levels), ("grid_size", grid_size)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise TypeError(f"{name}: wanted a whole number, got {value!r}")
         if levels is not None and (levels < 1 or representation == "image"):
             raise ValueError(f"levels: wanted at least 1, and only with representation='landscape', got {levels}")
-        if len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights) or max(weights) == 0:
+        numbers = isinstance(weights, tuple | list) and all(isinstance(w, int | float) for w in weights)
+        if not numbers or len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
             raise ValueError(f"weights: wanted two numbers, none negative and one positive, got {weights!r}")
         if scale_free and filtration not in POINTS:
             raise ValueError(f"scale_free: wanted only with filtrations of points, got it with {filtration!r}")
@@ -120,8 +125,11 @@ class TopologicalLoss(nn.Module):
 
     def diagrams(self, cloud: Float[Tensor, "*batch n d"]) -> list[Diagram]:
         """Persistence diagrams of clouds, as the loss sees them: its filtration, and its scale."""
-        if cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
+        if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
             cloud = cloud.float()
+        check_floating("cloud", cloud)
+        if not cloud.numel():
+            raise ValueError(f"cloud: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
         highest = 1 if self.weights[1] else 0
         with torch.autocast(cloud.device.type, enabled=False):
             if self.filtration in IMAGES:
@@ -132,6 +140,10 @@ class TopologicalLoss(nn.Module):
             distances = pairwise_distances(cloud)
             if self.scale_free:
                 distances = distances / _mean_distance(distances)
+            if not distances.detach().isfinite().all():
+                raise ValueError(
+                    f"cloud: wanted values whose distances fit into {cloud.dtype}, got up to {cloud.abs().max():g}"
+                )
             if self.filtration == "knn":
                 return flag_diagrams(knn(distances, self.k), highest, essential="cap")
             return flag_diagrams(distances, highest, essential="drop")
@@ -147,6 +159,10 @@ class TopologicalLoss(nn.Module):
         if self.grid[-1] <= self.grid[0]:
             raise RuntimeError("the loss has no grid yet: call fit(reference) on reference clouds first")
         diagrams = cloud if isinstance(cloud, list) else self.diagrams(cloud)
+        wanted = 2 if self.weights[1] else 1
+        if len(diagrams) != wanted or not all(isinstance(each, Diagram) for each in diagrams):
+            raise ValueError(f"wanted a cloud, or the list of its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
+        self._warn_beyond_grid(diagrams[0])
         if self.representation == "landscape":
             return [landscape_on(diagram, self.grid.to(diagram.points), self.levels) for diagram in diagrams]
         first, last, pixels = float(self.grid[0]), float(self.grid[-1]), len(self.grid)
@@ -154,6 +170,16 @@ class TopologicalLoss(nn.Module):
         births = torch.linspace(first - 2 * sigma, last, pixels + 1)  # room for the Gaussians of what is born first
         persistences = torch.linspace(0, last - first, pixels + 1)
         return [persistence_image(diagram, births, persistences, sigma) for diagram in diagrams]
+
+    def _warn_beyond_grid(self, diagram: Diagram) -> None:
+        """Bars beyond the grid are not seen and pull at nothing: say so when that is most of them."""
+        deaths = diagram.points.detach()[..., 1]
+        if deaths.numel() and float(deaths.sum()) > float(self.grid[-1]) * max(1, int(diagram.mask.sum())):
+            warnings.warn(
+                f"most bars end beyond the grid (at {float(self.grid[-1]):g}), where the loss has no gradient: "
+                "scale the clouds, fit the loss on clouds of their size, or take scale_free=True",
+                stacklevel=4,
+            )
 
     def forward(
         self, reference: Float[Tensor, "*batch n d"] | list[Diagram] | list[Tensor], cloud: Float[Tensor, "*batch m c"]
@@ -178,6 +204,8 @@ class TopologicalLoss(nn.Module):
         precomputed = isinstance(reference, list) and all(isinstance(each, Tensor) for each in reference)
         wanted = reference if precomputed else self.vectors(reference)
         got = self.vectors(cloud)
+        if len(wanted) != len(got):
+            raise ValueError(f"reference: wanted vectors of {len(got)} homology dimensions, got {len(wanted)}")
         if wanted[0].shape[:-2] != got[0].shape[:-2]:
             shapes = tuple(wanted[0].shape[:-2]), tuple(got[0].shape[:-2])
             raise ValueError(f"reference and cloud: wanted the same batch shape, got {shapes[0]} and {shapes[1]}")
