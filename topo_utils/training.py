@@ -290,7 +290,7 @@ def fit(
     prepare = module.reference if config.gamma > 0 else None
     batches = Loader(train.items, Batches(len(train), config.batch_size, config.seed), prepare, config.every)
     history = History()
-    trainer = _trainer(config, folder, history, progress)
+    trainer = _trainer(config, folder, history, progress, len(batches))
     checkpoint = _usable(folder / CHECKPOINT, config)
     with warnings.catch_warnings():
         # the whole data set is a tensor in memory: no worker processes wanted
@@ -319,7 +319,7 @@ def _topological_loss(config: RunConfig, train: Dataset, features: Autoencoder) 
         return loss.fit(features.features(train.items[chosen.flatten()]).view(16, size, -1))
 
 
-def _trainer(config: RunConfig, folder: Path, history: History, progress: str) -> lightning.Trainer:
+def _trainer(config: RunConfig, folder: Path, history: History, progress: str, steps: int) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # after each epoch; Lightning writes it atomically, so that a killed run leaves the old or the new one
     checkpoint = ModelCheckpoint(folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False)
@@ -335,7 +335,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str) -
         enable_progress_bar=progress == "bar",
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=min(10, steps),
     )
 
 

@@ -35,7 +35,7 @@ from topo_utils.topology.persistence import VERTEX, Pairing, gather
 
 PEERS = ("ripser", "giotto-ph", "gudhi", "torch-topological", "oineus", "persim")
 CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
-SECONDS = 4.0  # time for one piece of work and library, at most; at least three rounds
+SECONDS = 2.5  # time for one piece of work and library, at most; at least three rounds
 
 
 def cloud(kind: str, n: int, seed: int) -> torch.Tensor:
