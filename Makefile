@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
 SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
 
-# threads that wait spin by default, and stall each other when the machine has other work: ten times slower was seen
+# threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help env lab run test unit nbtest notebooks bench lint lock clean

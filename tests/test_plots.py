@@ -78,14 +78,17 @@ def regulariser_figures(levels, grid):
     }
 
 
+PICTURES = {"image_rows", "latent", "optimisation", "paths", "image"}  # some of their panels show no quantity on an axis
+
+
 def test_every_figure_draws_something_names_its_axes_and_is_closed(shapes):
     for name, figure in figures(shapes).items():
         drawn = io.BytesIO()
         figure.savefig(drawn)
         assert drawn.tell() > 5_000, name
         shown = [axis for axis in figure.axes if axis.get_visible()]
-        named = [axis for axis in shown if axis.get_xlabel() or axis.get_ylabel() or axis.get_title()]
-        assert named if name in ("image_rows", "latent") else named == shown, name
+        named = [axis for axis in shown if axis.get_xlabel() or axis.get_ylabel()]
+        assert named if name in PICTURES else named == shown, name
     assert not plt.get_fignums()
 
 

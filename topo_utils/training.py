@@ -57,10 +57,10 @@ class TrainingVAE(lightning.LightningModule):
     features
         The initial autoencoder F, frozen.
     topological_loss
-        L_topo, its grid calibrated.
+        L_topo, its grid calibrated; None for γ = 0.
     """
 
-    def __init__(self, model: VAE, config: RunConfig, features: Autoencoder, topological_loss: TopologicalLoss):
+    def __init__(self, model: VAE, config: RunConfig, features: Autoencoder, topological_loss: TopologicalLoss | None):
         super().__init__()
         self.model, self.config = model, config
         self.initial_autoencoder, self.topological_loss = features, topological_loss
@@ -111,7 +111,7 @@ class TrainingVAE(lightning.LightningModule):
 
     def clouds(self, points: Tensor) -> Tensor:
         """A batch ``(n, d)`` as clouds ``(n // size, size, d)``; the batch is in random order, so these are random."""
-        size = min(self.config.cloud_size, len(points))
+        size = self.config.cloud_size
         whole = len(points) // size * size
         return points[:whole].reshape(-1, size, points.shape[1])
 
@@ -284,10 +284,10 @@ def fit(
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
     seed_everything(config.seed, "initial weights")
-    module = TrainingVAE(
-        VAE(train.shape, config.latent_dimension), config, features, _topological_loss(config, train, features)
-    )
-    prepare = module.reference if config.gamma > 0 else None
+    model = VAE(train.shape, config.latent_dimension)
+    loss = _topological_loss(config, train, features) if config.gamma > 0 else None
+    module = TrainingVAE(model, config, features, loss)
+    prepare = module.reference if loss else None
     batches = Loader(train.items, Batches(len(train), config.batch_size, config.seed), prepare, config.every)
     history = History()
     trainer = _trainer(config, folder, history, progress, len(batches))
@@ -312,11 +312,10 @@ def _topological_loss(config: RunConfig, train: Dataset, features: Autoencoder) 
         weights=(config.h0_weight, config.h1_weight),
         scale_free=config.comparison == "latent",
     )
-    size = min(config.cloud_size, config.batch_size, len(train))
     stream = generator(config.seed, "grid")
-    chosen = torch.stack([torch.randperm(len(train), generator=stream)[:size] for _ in range(16)])
+    chosen = torch.stack([torch.randperm(len(train), generator=stream)[: config.cloud_size] for _ in range(16)])
     with torch.no_grad():
-        return loss.fit(features.features(train.items[chosen.flatten()]).view(16, size, -1))
+        return loss.fit(features.features(train.items[chosen.flatten()]).view(*chosen.shape, -1))
 
 
 def _trainer(config: RunConfig, folder: Path, history: History, progress: str, steps: int) -> lightning.Trainer:

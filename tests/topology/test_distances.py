@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import wasserstein_distance
 
 from topo_utils.topology import (
     Diagram,
@@ -81,7 +82,20 @@ def test_a_lone_bar_is_as_far_as_the_diagonal():
 def test_sliced_wasserstein_is_persims(pair):
     if all(len(d.points) for d in pair):
         expected = persim.sliced_wasserstein(*(d.points.numpy() for d in pair), M=20)
-        assert sliced_wasserstein(*pair, 20).item() == pytest.approx(expected, abs=1e-5)  # persim's is float32
+        assert sliced_wasserstein(*pair, 20).item() == pytest.approx(expected, abs=1e-6)  # persim's is float32
+
+
+@settings(deadline=None, max_examples=30)
+@given(pairs)
+def test_sliced_wasserstein_is_the_mean_over_scipys_on_lines(pair):
+    x, y = (d.points.numpy() for d in pair)
+    if not len(x) + len(y):
+        return
+    left = np.concatenate([x, np.repeat(y.mean(1), 2).reshape(-1, 2)])
+    right = np.concatenate([y, np.repeat(x.mean(1), 2).reshape(-1, 2)])
+    lines = [(np.cos(a), np.sin(a)) for a in np.pi * (np.arange(20) / 20 - 0.5)]
+    expected = np.mean([len(left) * wasserstein_distance(left @ line, right @ line) for line in lines])
+    assert sliced_wasserstein(*pair, 20).item() == pytest.approx(expected, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=20)

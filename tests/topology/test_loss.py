@@ -52,7 +52,7 @@ def test_the_loss_is_the_integral_of_the_formula():
 def test_scale_free_ignores_size_and_the_plain_loss_does_not(clouds):
     x, _ = clouds
     assert TopologicalLoss(scale_free=True).fit(x)(x, 5 * x) < 1e-10
-    assert TopologicalLoss().fit(x)(x, 2 * x) > 0.1
+    assert TopologicalLoss().fit(5 * x)(x, 5 * x) > 0.1
 
 
 def test_a_batch_is_the_mean_over_its_clouds(clouds):
@@ -171,6 +171,7 @@ def test_the_grid_stays_where_fit_put_it(clouds):
         ({"weights": (0, 0)}, "weights: wanted"),
         ({"weights": (-1, 1)}, "weights: wanted"),
         ({"grid_size": 1}, "grid_size: wanted"),
+        ({"grid_size": 0}, "grid_size: wanted"),
         ({"representation": "barcode"}, "representation: wanted one of 'landscape', 'image'"),
         ({"representation": "image", "levels": 3}, "levels: wanted"),
         ({"filtration": "graph", "scale_free": True}, "scale_free: wanted"),

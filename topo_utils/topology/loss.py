@@ -92,7 +92,8 @@ class TopologicalLoss(nn.Module):
             raise ValueError(f"weights: wanted two numbers, none negative and one positive, got {weights!r}")
         if scale_free and filtration not in POINTS:
             raise ValueError(f"scale_free: wanted only with filtrations of points, got it with {filtration!r}")
-        grid_size = grid_size or (128 if representation == "landscape" else 20)
+        if grid_size is None:
+            grid_size = 128 if representation == "landscape" else 20
         if grid_size < 2:
             raise ValueError(f"grid_size: wanted at least 2, got {grid_size}")
         if not (math.isfinite(sigma) and sigma > 0):

@@ -68,7 +68,7 @@ def persistent_homology(
         finite edge weight (a constant: no gradient flows through it).
     backend
         ``"flag"``: this project's kernel (:mod:`topo_utils.topology._flag`), exact in float32 and float64, on all cores;
-        its first use on a machine compiles it, which takes some ten seconds; later ones read the compiled code.
+        its first use on a machine compiles it, which takes a while; later ones read the compiled code.
         ``"ripser"``: Bauer, J. Appl. Comput. Topol. 5, 2021, whose values are float32: weights that agree in float32 are
         tied, and a bar may then name any of them as its critical edge.
 
