@@ -6,7 +6,7 @@ import matplotlib
 import pytest
 import torch
 
-from topo_utils import datasets
+from topo_utils import datasets, paths
 from topo_utils.models.features import initial_autoencoder
 
 matplotlib.use("Agg")
@@ -37,3 +37,13 @@ def features(digits, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOPO_HOME", str(tmp_path_factory.mktemp("features")))
         return initial_autoencoder(digits[0], epochs=1)
+
+
+@pytest.fixture
+def shared_data(monkeypatch):
+    """The real data sets beside the checkout, as TOPO_DATA; skips where they are not."""
+    folder = paths.REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder of real data beside this checkout")
+    monkeypatch.setenv("TOPO_DATA", str(folder))
+    return folder

@@ -36,10 +36,10 @@ def runs() -> Path:
     return home() / "runs"
 
 
-def places(dataset: str) -> list[Path]:
-    """Folders in which a data set is looked for, in this order: ``TOPO_DATA`` when it is set, then :func:`raw`."""
-    given = os.environ.get("TOPO_DATA")
-    return [*([Path(given).resolve() / dataset] if given else []), raw() / dataset]
+def places(dataset: str, root: Path | None = None) -> list[Path]:
+    """Folders in which a data set is looked for, in this order: in ``root``, in ``TOPO_DATA``, in :func:`raw`."""
+    given = [root, os.environ.get("TOPO_DATA")]
+    return [*(Path(folder).resolve() / dataset for folder in given if folder), raw() / dataset]
 
 
 @contextmanager

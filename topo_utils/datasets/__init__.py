@@ -1,19 +1,25 @@
 """Data sets by name: ``load("digits", "train")``.
 
-Each loader gives the same thing: items as one tensor, labels, and a fixed split. Splits never overlap: ``train`` fits
-models, ``validation`` chooses between them, ``test`` is used once, and ``judge`` trains the independent classifier that
-judges generated samples.
+Each loader gives the same thing: items as one tensor, labels and properties, a fixed split, and the domain, which knows how
+an item is drawn and what topology it has. Splits never overlap: ``train`` fits models, ``validation`` chooses between them,
+``test`` is used once, and ``judge`` trains the independent classifier that judges generated samples.
 """
 
-from topo_utils.datasets._dataset import SPLITS, DataError, Dataset
-from topo_utils.datasets.images import Digits, Mnist
+from __future__ import annotations
 
-REGISTRY = {source.name: source for source in (Digits(), Mnist())}
+import os
 
-__all__ = ["REGISTRY", "SPLITS", "DataError", "Dataset", "load"]
+from topo_utils.datasets import images
+from topo_utils.datasets._dataset import SPLITS, DataError, Dataset, Domain, Source
+
+REGISTRY: dict[str, Source] = {source.name: source for module in (images,) for source in module.SOURCES}
+
+__all__ = ["REGISTRY", "SPLITS", "DataError", "Dataset", "Domain", "Source", "load"]
 
 
-def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> Dataset:
+def load(
+    name: str, split: str, *, root: str | os.PathLike | None = None, limit: int | None = None, seed: int = 0
+) -> Dataset:
     """Load one split of a data set.
 
     Parameters
@@ -21,7 +27,9 @@ def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> D
     name
         A name in :data:`REGISTRY`.
     split
-        One of :data:`SPLITS`.
+        One of the splits that it has, see :data:`SPLITS`.
+    root
+        Folder of data sets that is looked into before all others; None: ``TOPO_DATA`` if it is set, then downloads.
     limit
         Take a random subset of that many items, drawn with ``seed``; None for all.
     seed
@@ -36,7 +44,8 @@ def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> D
     """
     if name not in REGISTRY:
         raise ValueError(f"name: wanted one of {', '.join(REGISTRY)}, got {name!r}")
-    if split not in SPLITS:
-        raise ValueError(f"split: wanted one of {', '.join(SPLITS)}, got {split!r}")
-    dataset = REGISTRY[name].load(split)
+    source = REGISTRY[name]
+    if split not in source.splits:
+        raise ValueError(f"split: wanted one of {', '.join(source.splits)} (the splits of '{name}'), got {split!r}")
+    dataset = source.load(split, root)
     return dataset if limit is None else dataset.subset(limit, seed)

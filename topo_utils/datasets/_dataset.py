@@ -1,21 +1,90 @@
-"""What every loader gives."""
+"""What every loader gives, and what every domain knows of its items."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.seed import generator
+from topo_utils import paths
+from topo_utils.seed import derive, generator
+from topo_utils.topology import Diagram, cubical_persistence, pairwise_distances, persistent_homology, rips
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from matplotlib.axes import Axes
 
 SPLITS = ("train", "validation", "test", "judge")
 
 
 class DataError(RuntimeError):
     """A data set is missing or damaged. The message says what, where, and what to do."""
+
+
+class Domain(ABC):
+    """A kind of item, whatever data set it comes from: how it is drawn, and what topology one item has of its own.
+
+    Attributes
+    ----------
+    name
+        ``"images"``, ``"molecules"``, ``"proteins"``, ``"graphs"``, ``"points"`` or ``"masks"``.
+    label
+        What the labels of its data sets mean; out-of-distribution splits go by them.
+    filtration
+        That of one item (the level ``sample``), a name that :class:`~topo_utils.topology.TopologicalLoss` knows; None where
+        an item is a single point, so that only clouds of items have a shape (the level ``batch``).
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    filtration: ClassVar[str | None]
+
+    @abstractmethod
+    def check(self, items: Tensor) -> str | None:
+        """What is wrong with finite float32 ``items`` of at least one row, in the form "wanted ..., got ..."; or None."""
+
+    @abstractmethod
+    def draw(self, axes: Axes, item: Float[Tensor, "..."]) -> None:
+        """Draw one item, without ticks."""
+
+    def cloud(self, items: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Items as ``filtration`` takes them: points, edge weights or grey values, one cloud an item; differentiable."""
+        return items
+
+    def diagrams(self, items: Float[Tensor, "batch ..."]) -> list[Diagram]:
+        """H0 and H1 of each item by itself.
+
+        Raises
+        ------
+        ValueError
+            An item of this domain is a single point.
+        """
+        if self.filtration is None:
+            raise ValueError(f"an item of the domain '{self.name}' is one point: only clouds of items have a diagram")
+        clouds = self.cloud(items)
+        if self.filtration in ("sublevel", "superlevel"):
+            return cubical_persistence(clouds, sublevel=self.filtration == "sublevel")
+        weights = rips(pairwise_distances(clouds)) if self.filtration == "rips" else clouds
+        return persistent_homology(weights, essential="drop" if self.filtration == "rips" else "cap")
+
+    def betti(self, items: Float[Tensor, "batch ..."]) -> Int[Tensor, "batch 2"]:
+        """Betti numbers (β₀, β₁) of each item, at the threshold or in the sense that the domain documents.
+
+        Raises
+        ------
+        NotImplementedError
+            The domain has no threshold that all its items share.
+        """
+        raise NotImplementedError(f"items of the domain '{self.name}' have bars of many lengths and no one Betti number")
 
 
 @dataclass(frozen=True)
@@ -26,39 +95,55 @@ class Dataset:
     ----------
     name, split
         Where the items come from.
+    domain
+        What kind of items they are.
     items
-        ``(n, channels, height, width)``, float32 in [0, 1].
+        What a model takes, ``(n, ...)``, float32, finite, in the form that the domain's module documents.
     labels
-        ``(n,)``, int64.
+        ``(n,)``, int64; their meaning is ``domain.label``.
+    properties
+        What else is known of each item, by name, ``(n, ...)`` each.
+    unit
+        What 1.0 in ``items`` is in the original measure: ``items * unit`` undoes the normalisation.
     """
 
     name: str
     split: str
+    domain: Domain
     items: Tensor
     labels: Tensor
+    properties: Mapping[str, Tensor] = field(default_factory=dict)
+    unit: float = 1.0
 
     def __post_init__(self):
         what = f"{self.name}/{self.split}"
-        if self.items.dtype != torch.float32 or self.items.ndim != 4 or not len(self.items):
+        if self.items.dtype != torch.float32 or self.items.ndim < 2 or not self.items.numel():
             raise DataError(
-                f"{what}: wanted float32 items of shape (n, channels, height, width) with n >= 1, "
+                f"{what}: wanted float32 items of shape (n, ...) with n >= 1, "
                 f"got {self.items.dtype} {tuple(self.items.shape)}"
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.items.shape[:1]:
             raise DataError(
                 f"{what}: wanted {len(self.items)} int64 labels, got {self.labels.dtype} {tuple(self.labels.shape)}"
             )
-        bad = ~((self.items >= 0) & (self.items <= 1)).flatten(1).all(1)  # NaN fails both comparisons
+        for name, values in self.properties.items():
+            if len(values) != len(self.items):
+                raise DataError(f"{what}: wanted {len(self.items)} values of the property '{name}', got {len(values)}")
+        bad = ~self.items.isfinite().flatten(1).all(1)
         if bad.any():
             first = int(bad.nonzero()[0])
-            value = self.items[first][~((self.items[first] >= 0) & (self.items[first] <= 1))][0].item()
-            raise DataError(f"{what}: wanted pixels in [0, 1], got {value} in item {first} ({int(bad.sum())} such items)")
+            value = self.items[first][~self.items[first].isfinite()][0].item()
+            raise DataError(f"{what}: wanted finite values, got {value} in item {first} ({int(bad.sum())} such items)")
+        wrong = self.domain.check(self.items)
+        if wrong:
+            raise DataError(f"{what}: {wrong}")
+        object.__setattr__(self, "properties", MappingProxyType(dict(self.properties)))
 
     def __len__(self) -> int:
         return len(self.items)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of one item."""
         return tuple(self.items.shape[1:])
 
@@ -66,13 +151,66 @@ class Dataset:
     def digest(self) -> str:
         """Eight hexadecimal digits that name the content."""
         content = hashlib.sha256(f"{self.name}/{self.split}".encode())
-        content.update(self.items.numpy().tobytes())
-        content.update(self.labels.numpy().tobytes())
+        content.update(self.items.contiguous().numpy().tobytes())
+        content.update(self.labels.contiguous().numpy().tobytes())
         return content.hexdigest()[:8]
+
+    def take(self, chosen: Int[Tensor, " m"]) -> Dataset:
+        """The items with these indices, or where this mask is true."""
+        properties = {name: values[chosen] for name, values in self.properties.items()}
+        return replace(self, items=self.items[chosen], labels=self.labels[chosen], properties=properties)
 
     def subset(self, size: int, seed: int = 0) -> Dataset:
         """``size`` items drawn without replacement; raises ValueError when there are not so many."""
         if not 1 <= size <= len(self):
             raise ValueError(f"limit: wanted 1 to {len(self)} (the size of {self.name}/{self.split}), got {size}")
-        chosen = torch.randperm(len(self), generator=generator(seed, "subset"))[:size]
-        return replace(self, items=self.items[chosen], labels=self.labels[chosen])
+        return self.take(torch.randperm(len(self), generator=generator(seed, "subset"))[:size])
+
+
+class Source(ABC):
+    """Where a data set comes from.
+
+    A source that can be downloaded has a method ``fetch() -> Path`` besides.
+
+    Attributes
+    ----------
+    name
+        Its name in the registry.
+    domain
+        The domain of its items.
+    summary, licence
+        One line each, for the list of data sets.
+    splits
+        Those of :data:`SPLITS` that it has.
+    """
+
+    name: str
+    domain: Domain
+    summary: str
+    licence: str
+    splits: tuple[str, ...] = SPLITS
+
+    @abstractmethod
+    def present(self, root: Path | None = None) -> bool:
+        """Whether :meth:`load` would find its files."""
+
+    @abstractmethod
+    def load(self, split: str, root: Path | None = None) -> Dataset:
+        """One split. ``root`` is looked into first, as :func:`topo_utils.paths.places` says."""
+
+    def missing(self, files: str, how: str, root: Path | None = None, folder: str | None = None) -> DataError:
+        """The error to raise when the files are nowhere: what, where it was looked for, and how to get it."""
+        places = " nor in ".join(map(str, paths.places(folder or self.name, root)))
+        return DataError(f"the data set '{self.name}' is not in {places}. {how}, or name a folder that holds {files} in TOPO_DATA")
+
+
+def share(indices: np.ndarray, sizes: Mapping[str, int], split: str) -> np.ndarray:
+    """The share of ``split`` in a fixed random order of the indices; shares follow each other and cannot overlap."""
+    order = np.random.default_rng(derive(0, "split")).permutation(len(indices))
+    start = sum(size for name, size in list(sizes.items())[: list(sizes).index(split)])
+    return indices[order[start : start + sizes[split]]]
+
+
+def mixed(count: int) -> Tensor:
+    """A fixed random order of so many items, so that any part of a split is mixed."""
+    return torch.from_numpy(np.random.default_rng(derive(0, "order")).permutation(count))
