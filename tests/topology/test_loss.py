@@ -95,12 +95,51 @@ def test_threads_that_precompute_references_change_nothing(clouds):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scale_free": True}, {"levels": 3, "weights": (0.5, 20.0)}, {"representation": "image", "scale_free": True}],
+    [
+        {},
+        {"scale_free": True},
+        {"levels": 3, "weights": (0.5, 20.0)},
+        {"representation": "image", "scale_free": True},
+    ],
 )
 def test_gradcheck(options):
     x, y = torch.randn(12, 3, dtype=torch.float64), torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
     loss = TopologicalLoss(grid_size=16, **options).fit(x)
     assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale_free": True},
+        {"levels": 3, "weights": (0.5, 20.0)},
+        {"weights": (1, 0)},
+        {"filtration": "knn", "k": 3},
+    ],
+)
+def test_the_short_way_of_points_equals_the_way_through_diagrams(options, dtype):
+    """Values and gradients of the compiled loops against autograd's, which differentiates each step."""
+    x = torch.randn(2, 3, 30, 5, dtype=dtype)
+    x[0, 0, 7] = x[0, 0, 3]
+    y = (torch.randn(2, 3, 26, 2, dtype=dtype) + torch.tensor([3.0, -9.0], dtype=dtype)).requires_grad_()
+    loss = TopologicalLoss(**options).fit(x)
+    short, long = loss(x, y), loss(x, loss.diagrams(y))
+    (by_short,), (by_long,) = torch.autograd.grad(3 * short, y), torch.autograd.grad(3 * long, y)
+    assert short.dtype == long.dtype == by_short.dtype == dtype
+    torch.testing.assert_close(short, long)
+    torch.testing.assert_close(by_short, by_long, rtol=1e-3, atol=1e-5)
+    assert by_short.abs().max() > 1e-3
+
+
+def test_the_gradient_reaches_the_reference_too(clouds):
+    x, y = clouds
+    loss = TopologicalLoss().fit(x)
+    x.requires_grad_()
+    (by_reference,) = torch.autograd.grad(loss(x, y), x)
+    (by_cloud,) = torch.autograd.grad(loss(y, x), x)
+    torch.testing.assert_close(by_reference, by_cloud, rtol=1e-3, atol=1e-6)
 
 
 def test_descent_turns_a_cloud_into_a_circle():

@@ -134,11 +134,13 @@ def test_the_gradient_finds_its_bar_whatever_the_order():
     torch.testing.assert_close(at_zero, beside, atol=1e-6, rtol=0)
 
 
-def test_chunks_change_nothing(monkeypatch):
-    diagrams = batch_of()[1]
-    whole = landscape(diagrams, GRID)
-    monkeypatch.setattr(vectorize, "CHUNK", 100)
-    assert torch.equal(landscape(diagrams, GRID), whole)
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(0, 12), st.integers(1, 14))
+def test_the_order_of_the_bars_changes_nothing(seed, bars, levels):
+    diagram = diagram_of(seed, bars)
+    shuffled = Diagram(diagram.points[torch.randperm(bars)], diagram.mask)
+    assert torch.equal(landscape(diagram, GRID, levels), landscape(shuffled, GRID, levels))
+    assert torch.equal(landscape(diagram, GRID, levels), landscape(diagram, GRID, 20)[:levels])
 
 
 @settings(deadline=None, max_examples=30)

@@ -16,7 +16,10 @@ from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_h
 from topo_utils.topology.vectorize import landscape_on, persistence_image
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Float
+
+    from topo_utils.topology._points import Bars
 
 POINTS, GRAPH, IMAGES = ("rips", "knn"), ("graph",), ("sublevel", "superlevel")
 
@@ -126,28 +129,52 @@ class TopologicalLoss(nn.Module):
 
     def diagrams(self, cloud: Float[Tensor, "*batch n d"]) -> list[Diagram]:
         """Persistence diagrams of clouds, as the loss sees them: its filtration, and its scale."""
-        if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
-            cloud = cloud.float()
-        check_floating("cloud", cloud)
-        if not cloud.numel():
-            raise ValueError(f"cloud: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
-        highest = 1 if self.weights[1] else 0
+        cloud, highest = self._checked(cloud), 1 if self.weights[1] else 0
         with torch.autocast(cloud.device.type, enabled=False):
             if self.filtration in IMAGES:
                 return cubical_persistence(cloud, sublevel=self.filtration == "sublevel")[: highest + 1]
             if self.filtration in GRAPH:
                 return persistent_homology(cloud, highest, essential="cap")
-            check_cloud("cloud", cloud)
-            distances = pairwise_distances(cloud)
+            distances = self._distances(cloud)
             if self.scale_free:
                 distances = distances / _mean_distance(distances)
-            if not distances.detach().isfinite().all():
-                raise ValueError(
-                    f"cloud: wanted values whose distances fit into {cloud.dtype}, got up to {cloud.abs().max():g}"
-                )
             if self.filtration == "knn":
                 return flag_diagrams(knn(distances, self.k), highest, essential="cap")
             return flag_diagrams(distances, highest, essential="drop")
+
+    @staticmethod
+    def _checked(cloud: Tensor) -> Tensor:
+        if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
+            cloud = cloud.float()
+        check_floating("cloud", cloud)
+        if not cloud.numel():
+            raise ValueError(f"cloud: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
+        return cloud
+
+    @staticmethod
+    def _distances(cloud: Tensor) -> Tensor:
+        check_cloud("cloud", cloud)
+        distances = pairwise_distances(cloud)
+        if not math.isfinite(distances.detach().max().item()):
+            raise ValueError(
+                f"cloud: wanted values whose distances fit into {cloud.dtype}, got up to {cloud.abs().max():g}"
+            )
+        return distances
+
+    @torch.no_grad()
+    def _bars(self, cloud: Tensor) -> Bars:
+        """Diagrams of point clouds, all batch dimensions in one, outside of autograd and on the host."""
+        from topo_utils.topology import _points  # here: numba takes a second to import
+
+        self._check_fitted()
+        with torch.autocast(cloud.device.type, enabled=False):
+            distances = self._distances(cloud).view(-1, *[cloud.shape[-2]] * 2)
+            weights = knn(distances, self.k) if self.filtration == "knn" else distances
+            scales = _mean_distance(distances) if self.scale_free else None
+        found = _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
+        deaths = found.points[0][..., 1]
+        self._warn_beyond_grid(deaths.sum(), (deaths > 0).sum())
+        return found
 
     def vectors(self, cloud: Float[Tensor, "*batch n d"] | list[Diagram]) -> list[Tensor]:
         """Landscapes or images of clouds, or of their diagrams, on the calibrated grid: one tensor a dimension.
@@ -157,25 +184,46 @@ class TopologicalLoss(nn.Module):
         RuntimeError
             The grid has not been calibrated.
         """
+        if self._of_points(cloud) and not cloud.requires_grad:
+            from topo_utils.topology import _points
+
+            cloud = self._checked(cloud)
+            curves = _points.landscapes(self._bars(cloud), self._host_grid(cloud), self.levels)
+            return [torch.from_numpy(each).to(cloud.device).view(*cloud.shape[:-2], *each.shape[1:]).mT for each in curves]
+        return [self._vector(diagram) for diagram in self._diagrams_on_grid(cloud)]
+
+    def _of_points(self, cloud: object) -> bool:
+        """Whether these are clouds that :mod:`_points` can take all the way."""
+        return self.representation == "landscape" and self.filtration in POINTS and isinstance(cloud, Tensor)
+
+    def _host_grid(self, cloud: Tensor) -> np.ndarray:
+        return self.grid.to("cpu", cloud.dtype).numpy()
+
+    def _check_fitted(self) -> None:
         if self.grid[-1] <= self.grid[0]:
             raise RuntimeError("the loss has no grid yet: call fit(reference) on reference clouds first")
-        diagrams = cloud if isinstance(cloud, list) else self.diagrams(cloud)
-        wanted = 2 if self.weights[1] else 1
-        if len(diagrams) != wanted or not all(isinstance(each, Diagram) for each in diagrams):
-            raise ValueError(f"wanted a cloud, or the list of its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
-        self._warn_beyond_grid(diagrams[0])
+
+    def _vector(self, diagram: Diagram) -> Tensor:
         if self.representation == "landscape":
-            return [landscape_on(diagram, self.grid.to(diagram.points), self.levels) for diagram in diagrams]
+            return landscape_on(diagram, self.grid.to(diagram.points), self.levels)
         first, last, pixels = float(self.grid[0]), float(self.grid[-1]), len(self.grid)
         sigma = self.sigma * (last - first) / pixels
         births = torch.linspace(first - 2 * sigma, last, pixels + 1)  # room for the Gaussians of what is born first
         persistences = torch.linspace(0, last - first, pixels + 1)
-        return [persistence_image(diagram, births, persistences, sigma) for diagram in diagrams]
+        return persistence_image(diagram, births, persistences, sigma)
 
-    def _warn_beyond_grid(self, diagram: Diagram) -> None:
+    def _diagrams_on_grid(self, cloud: Tensor | list[Diagram]) -> list[Diagram]:
+        self._check_fitted()
+        diagrams = cloud if isinstance(cloud, list) else self.diagrams(cloud)
+        wanted = 2 if self.weights[1] else 1
+        if len(diagrams) != wanted or not all(isinstance(each, Diagram) for each in diagrams):
+            raise ValueError(f"wanted a cloud, or the list of its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
+        self._warn_beyond_grid(diagrams[0].points.detach()[..., 1].sum(), diagrams[0].mask.sum())
+        return diagrams
+
+    def _warn_beyond_grid(self, deaths: float, bars: int) -> None:
         """Bars beyond the grid are not seen and pull at nothing: say so when that is most of them."""
-        deaths = diagram.points.detach()[..., 1]
-        if deaths.numel() and float(deaths.sum()) > float(self.grid[-1]) * max(1, int(diagram.mask.sum())):
+        if float(deaths) > float(self.grid[-1]) * max(1, int(bars)):
             warnings.warn(
                 f"most bars end beyond the grid (at {float(self.grid[-1]):g}), where the loss has no gradient: "
                 "scale the clouds, fit the loss on clouds of their size, or take scale_free=True",
@@ -183,7 +231,9 @@ class TopologicalLoss(nn.Module):
             )
 
     def forward(
-        self, reference: Float[Tensor, "*batch n d"] | list[Diagram] | list[Tensor], cloud: Float[Tensor, "*batch m c"]
+        self,
+        reference: Float[Tensor, "*batch n d"] | list[Diagram] | list[Tensor],
+        cloud: Float[Tensor, "*batch m c"] | list[Diagram],
     ) -> Float[Tensor, ""]:
         """L_topo between reference clouds and clouds.
 
@@ -193,7 +243,7 @@ class TopologicalLoss(nn.Module):
             Clouds; or, when they are compared more than once or were computed in advance, their :meth:`diagrams` or
             :meth:`vectors`.
         cloud
-            Clouds in the same batch shape; numbers of points and dimensions may differ.
+            Clouds in the same batch shape, or their diagrams; numbers of points and dimensions may differ.
 
         Raises
         ------
@@ -204,27 +254,41 @@ class TopologicalLoss(nn.Module):
         """
         precomputed = isinstance(reference, list) and all(isinstance(each, Tensor) for each in reference)
         wanted = reference if precomputed else self.vectors(reference)
-        got = self.vectors(cloud)
-        if len(wanted) != len(got):
-            raise ValueError(f"reference: wanted vectors of {len(got)} homology dimensions, got {len(wanted)}")
-        if wanted[0].shape[:-2] != got[0].shape[:-2]:
-            shapes = tuple(wanted[0].shape[:-2]), tuple(got[0].shape[:-2])
-            raise ValueError(f"reference and cloud: wanted the same batch shape, got {shapes[0]} and {shapes[1]}")
-        terms = [
-            weight * self._squared_distance(x, y) for weight, x, y in zip(self.weights, wanted, got, strict=False) if weight
-        ]
-        return sum(terms[1:], terms[0])
+        dimensions = 2 if self.weights[1] else 1
+        if len(wanted) != dimensions:
+            raise ValueError(f"reference: wanted vectors of {dimensions} homology dimensions, got {len(wanted)}")
+        if self._of_points(cloud) and not any(x.requires_grad for x in wanted):
+            return self._point_loss(wanted, self._checked(cloud))
+        got = self._diagrams_on_grid(cloud)
+        _check_batch(wanted[0].shape[:-2], got[0].mask.shape[:-1])
+        terms = zip(self.weights, wanted, got, strict=False)
+        return sum(weight * self._squared_distance(x, diagram).mean() for weight, x, diagram in terms if weight)
 
-    def _squared_distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Between the vectors of one dimension, the mean over the batch."""
+    def _point_loss(self, references: list[Tensor], cloud: Tensor) -> Tensor:
+        from topo_utils.topology import _points
+
+        grid, found = self._host_grid(cloud), self._bars(cloud)
+        _check_batch(references[0].shape[:-2], cloud.shape[:-2])
+        clouds = cloud.reshape(-1, *cloud.shape[-2:])
+        wanted = [
+            x.detach().to("cpu", cloud.dtype).mT.reshape(len(clouds), len(grid), x.shape[-2]).contiguous().numpy()
+            for x in references
+        ]
+        return _points.LandscapeDistance.apply(clouds, found, wanted, grid, self.levels, self.weights) / len(clouds)
+
+    def _squared_distance(self, x: Tensor, diagram: Diagram) -> Tensor:
+        """Of each diagram of one dimension from the reference vector of its cloud, ``(*batch,)``."""
+        y = self._vector(diagram)
         levels = max(x.shape[-2], y.shape[-2])
-        difference = _with_levels(x, levels) - _with_levels(y, levels)
-        clouds = max(1, math.prod(difference.shape[:-2]))
+        squares = (_with_levels(x, levels) - _with_levels(y, levels)).square()
         if self.representation == "image":
-            return difference.square().sum() / clouds
-        step = (self.grid[1] - self.grid[0]).to(difference)
-        squares = difference.square().flatten(0, -2).sum(0)
-        return (squares.sum() - (squares[0] + squares[-1]) / 2) * step / clouds  # the trapezoid rule
+            return squares.sum((-2, -1))
+        return torch.trapezoid(squares.sum(-2), self.grid.to(squares))
+
+
+def _check_batch(reference: torch.Size, cloud: torch.Size) -> None:
+    if reference != cloud:
+        raise ValueError(f"reference and cloud: wanted the same batch shape, got {tuple(reference)} and {tuple(cloud)}")
 
 
 def _with_levels(vectors: Tensor, levels: int) -> Tensor:

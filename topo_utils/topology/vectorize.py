@@ -18,8 +18,6 @@ from topo_utils.topology.persistence import Diagram
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-CHUNK = 2**24  # elements of the largest intermediate tensor of a landscape
-
 
 def landscape(
     diagram: Diagram, grid: Float[Tensor, " grid"], levels: int | None = None
@@ -27,9 +25,8 @@ def landscape(
     """Persistence landscapes on a grid: λ_k(t) is the k-th largest of max(0, min(t - b, d - t)) over the bars (b, d).
 
     Bubenik, "Statistical topological data analysis using persistence landscapes", JMLR 16, 2015, Definition 3; the tents
-    have slope one, as in persim (gudhi's are √2 times as high). O(p log p) a cloud and grid point; bars that are born
-    together, as all of H0, are nested, so that one sort serves all grid points. Memory is bounded by taking the grid in
-    chunks.
+    have slope one, as in persim (gudhi's are √2 times as high). Computed on the CPU in compiled loops
+    (:mod:`topo_utils.topology._landscape`), whose only large array is the result.
 
     Parameters
     ----------
@@ -55,56 +52,31 @@ def landscape(
 
 def landscape_on(diagram: Diagram, grid: Tensor, levels: int | None) -> Tensor:
     """:func:`landscape` on a grid that is known to be sound, without levels that are zero everywhere for lack of bars."""
-    births, deaths = diagram.points.unbind(-1)
-    if not births.any():  # all born at 0, the padding too: the longest bar is the highest tent everywhere
-        order = deaths.detach().argsort(dim=-1, descending=True)[..., :levels]
-        return _Tents.apply(births.gather(-1, order), deaths.gather(-1, order), grid, None)
-    step = max(1, CHUNK // max(1, births.numel()))
-    return torch.cat([_Tents.apply(births, deaths, part, levels or births.shape[-1]) for part in grid.split(step)], dim=-1)
+    return _Landscape.apply(diagram.points, grid, levels)
 
 
-class _Tents(torch.autograd.Function):
-    """Tents over bars ``(*batch, p)`` on a grid: all in the order of the bars, or the ``levels`` highest at each t.
-
-    At t a tent depends on its birth while it rises and on its death while it falls, so that the backward pass needs no
-    tensor of the size of all tents.
-    """
+class _Landscape(torch.autograd.Function):
+    """Values ``(*batch, levels, grid)`` of the highest tents. Each is linear in the birth or in the death of one bar."""
 
     @staticmethod
-    def forward(ctx, births: Tensor, deaths: Tensor, grid: Tensor, levels: int | None) -> Tensor:
-        t = grid[:, None]
-        tents = torch.minimum(t - births[..., None, :], deaths[..., None, :] - t).clamp_(min=0)
-        bars = None
-        if levels is not None:
-            alive = int((tents > 0).sum(-1).max()) if tents.numel() else 0
-            levels = max(1, min(levels, alive)) if births.shape[-1] else 0  # beyond the bars alive all levels are zero
-            tents, bars = tents.topk(levels, dim=-1) if 4 * levels < births.shape[-1] else _sorted(tents, levels)
-        ctx.save_for_backward(births, deaths, grid, tents, bars)
-        return tents.mT
+    def forward(ctx, points: Tensor, grid: Tensor, levels: int | None) -> Tensor:
+        from topo_utils.topology import _landscape  # here: numba takes a second to import
+
+        bars = points.detach().reshape(math.prod(points.shape[:-2]), *points.shape[-2:]).contiguous().cpu().numpy()
+        t = grid.cpu().numpy()
+        values, owners = _landscape.landscapes(bars, t, _landscape.visible(bars, t, levels))
+        ctx.saved = bars, owners, t
+        return torch.from_numpy(values).to(points.device).view(*points.shape[:-2], *values.shape[1:]).mT
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        births, deaths, grid, tents, bars = ctx.saved_tensors
-        middles = ((births + deaths) / 2)[..., None, :].expand(*tents.shape[:-1], -1)
-        middles = middles if bars is None else middles.gather(-1, bars)
-        gradient = gradient.mT.where(tents > 0, 0)
-        falling = gradient.where(grid[:, None] > middles, 0)
-        by_birth, by_death = falling - gradient, falling
-        if bars is None:
-            return by_birth.sum(-2), by_death.sum(-2), None, None
-        chosen = bars.flatten(-2)
-        return (
-            torch.zeros_like(births).scatter_add_(-1, chosen, by_birth.flatten(-2)),
-            torch.zeros_like(deaths).scatter_add_(-1, chosen, by_death.flatten(-2)),
-            None,
-            None,
-        )
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        from topo_utils.topology import _landscape
 
-
-def _sorted(tents: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    values, bars = tents.sort(dim=-1, descending=True)
-    return values[..., :levels], bars[..., :levels]
+        bars, owners, t = ctx.saved
+        by_value = gradient.mT.reshape(owners.shape).contiguous().cpu().numpy()
+        by_bar = torch.from_numpy(_landscape.spread(by_value, owners, bars, t))
+        return by_bar.to(gradient.device).view(*gradient.shape[:-2], *by_bar.shape[1:]), None, None
 
 
 def landscape_norm(diagram: Diagram, other: Diagram | None = None) -> float:
