@@ -20,7 +20,6 @@ from topo_utils.topology import (
     persistent_homology,
     silhouette,
     smooth_betti_curve,
-    vectorize,
 )
 
 

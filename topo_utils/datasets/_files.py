@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from torchvision.datasets.utils import check_integrity, download_url
 
 from topo_utils import paths
@@ -42,6 +46,39 @@ def read_npz(file: Path, md5: str, remedy: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def cached(name: str, convert: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What ``convert`` gives: the first time written under this name to :func:`paths.processed`, later read from there.
+
+    A damaged file is reported and made again. The name has to cover all that decides the content.
+    """
+    file = paths.processed() / f"{name}.safetensors"
+    if file.exists():
+        try:
+            return _restored(file)
+        except (SafetensorError, OSError) as error:
+            print(f"the cache {file} is damaged and is made again ({error})", file=sys.stderr)
+    arrays = convert()
+    with paths.atomic(file) as scratch:
+        scratch.write_bytes(save(arrays, {"sha256": _checksum(arrays)}))
+    return arrays
+
+
+def _restored(file: Path) -> dict[str, np.ndarray]:
+    with safe_open(file, "numpy") as content:
+        arrays = {name: content.get_tensor(name) for name in sorted(content.keys())}
+        if (content.metadata() or {}).get("sha256") != _checksum(arrays):
+            raise SafetensorError("its content is not what was written")
+    return arrays
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(arrays):
+        content.update(name.encode())
+        content.update(np.ascontiguousarray(arrays[name]))
+    return content.hexdigest()
+
+
 def download(urls: Iterable[str], name: str, folder: Path, md5: str | None = None) -> Path:
     """Download one file from the first of its addresses that gives it, with a progress bar.
 
@@ -66,7 +103,7 @@ def download(urls: Iterable[str], name: str, folder: Path, md5: str | None = Non
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
             try:
                 download_url(url, scratch, name, md5)
-            except (URLError, OSError, RuntimeError) as error:  # RuntimeError: torchvision's word for a wrong checksum
+            except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: torchvision's word for a wrong checksum
                 failures.append(f"{url}: {error}")
                 continue
             os.replace(Path(scratch) / name, folder / name)
