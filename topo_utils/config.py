@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 
 class ConfigError(ValueError):
@@ -34,51 +34,107 @@ class Strict(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+Gamma = Annotated[float, Field(ge=0)]
+
+
 class RunConfig(Strict):
-    """Parameters of a training run of the VAE family.
+    """What all training runs have in common: data, regulariser, budget and machine."""
 
-    With ``gamma = 0`` the model is the plain VAE (or, when ``beta`` differs from 1, the beta-VAE) bit for bit.
-    """
-
-    dataset: Literal["digits", "mnist"] = "digits"
+    dataset: str = "digits"
     limit: Annotated[int, Field(ge=2, description="training items used; None for all")] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
-    latent_dimension: Annotated[int, Field(ge=1)] = 10
-    beta: Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler term")] = 1.0
-
-    gamma: Annotated[float, Field(ge=0, description="weight of L_topo")] = 0.0
-    comparison: Annotated[
-        Literal["latent", "reconstruction", "generated"],
-        Field(description="which cloud is compared with F(x): the posterior means, F(x̂), or F(G(z)) with z from the prior"),
-    ] = "latent"
+    regularizer: Annotated[
+        Literal["topological", "distances", "critical-edges", "critical-edges-h1", "energy", "gaussian", "shuffled"],
+        Field(description="L_topo; or a control in its place, see topo_utils.topology.controls"),
+    ] = "topological"
     representation: Literal["landscape", "image"] = "landscape"
+    filtration: Literal["rips", "knn"] = "rips"
+    k: Annotated[int, Field(ge=1, description="neighbours of the knn filtration")] | None = None
     levels: Annotated[int, Field(ge=1, description="landscape levels; None for all")] | None = None
     h0_weight: Annotated[float, Field(ge=0)] = 1.0
     h1_weight: Annotated[float, Field(ge=0)] = 1.0
     cloud_size: Annotated[int, Field(ge=4, description="points a cloud; a batch is cut into such clouds")] = 64
-    every: Annotated[int, Field(ge=1, description="L_topo enters in every so many steps")] = 1
+    every: Annotated[int, Field(ge=1, description="the regulariser enters in every so many steps")] = 1
     warmup: Annotated[float, Field(ge=0, le=1, description="share of the steps over which gamma rises from 0")] = 0.2
 
+    width: Annotated[int, Field(ge=4, description="channels of the first convolution; other layers follow it")] = 32
     epochs: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1.0e-3
+    gradient_clip: Annotated[float, Field(gt=0, description="largest norm of the gradient; None for any")] | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Annotated[int, Field(ge=1, description="devices; a batch and its clouds are a device's own")] = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from topo_utils.datasets import REGISTRY  # here: the loaders import a lot
+
+        if name not in REGISTRY:
+            raise ValueError(f"parameter 'dataset': wanted one of {', '.join(REGISTRY)}, got {name!r}")
+        return name
 
     @model_validator(mode="after")
-    def _clouds_fit_into_batches(self) -> RunConfig:
-        if self.gamma > 0 and self.cloud_size > self.batch_size:
+    def _consistent(self) -> RunConfig:
+        if self.gammas and self.cloud_size > self.batch_size:
             raise ValueError(
                 f"parameter 'cloud_size': wanted at most batch_size ({self.batch_size}), got {self.cloud_size}"
+            )
+        if (self.filtration == "knn") != (self.k is not None):
+            raise ValueError(f"parameter 'k': wanted a number with filtration 'knn' and only then, got {self.k!r}")
+        if self.k is not None and self.k >= self.cloud_size:
+            raise ValueError(f"parameter 'k': wanted less than cloud_size ({self.cloud_size}), got {self.k}")
+        if not self.h0_weight and not self.h1_weight:
+            raise ValueError("parameters 'h0_weight' and 'h1_weight': wanted one of them above 0")
+        if self.representation == "image" and self.levels is not None:
+            raise ValueError(f"parameter 'levels': wanted None with representation 'image', got {self.levels}")
+        return self
+
+    @property
+    def gammas(self) -> dict[str, float]:
+        """The weights that are not zero, by comparison."""
+        return {name.removeprefix("gamma_"): value for name, value in self if name.startswith("gamma_") and value}
+
+
+class VAEConfig(RunConfig):
+    """Parameters of a training run of the VAE family.
+
+    With all weights γ zero the model is the plain VAE (or, when ``beta`` differs from 1, the beta-VAE) bit for bit.
+    """
+
+    latent_dimension: Annotated[int, Field(ge=1)] = 10
+    beta: Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler term")] = 1.0
+    gamma_latent: Annotated[Gamma, Field(description="F(x) against the posterior means, scale-free")] = 0.0
+    gamma_reconstruction: Annotated[Gamma, Field(description="F(x) against F(x̂)")] = 0.0
+    gamma_generated: Annotated[Gamma, Field(description="F(x) against F(G(z)), z from the prior")] = 0.0
+    gamma_sample: Annotated[Gamma, Field(description="each item against its reconstruction, by its own topology")] = 0.0
+
+    @model_validator(mode="after")
+    def _possible(self) -> VAEConfig:
+        if self.regularizer == "energy" and set(self.gammas) - {"generated"}:
+            raise ValueError("parameter 'regularizer': 'energy' compares distributions in one space: gamma_generated only")
+        if self.regularizer != "topological" and self.gamma_sample:
+            raise ValueError("parameter 'gamma_sample': wanted 0 with a control in the place of L_topo")
+        if self.regularizer in ("distances", "critical-edges", "critical-edges-h1") and self.gamma_generated:
+            raise ValueError(
+                f"parameter 'gamma_generated': wanted 0 with regularizer '{self.regularizer}', which matches point by point"
             )
         return self
 
     @property
     def model(self) -> str:
-        """Name of the model that these weights make: ``vae``, ``beta-vae`` or ``topovae``."""
-        if self.gamma > 0:
-            return "topovae"
+        """Name of the model that these weights make: ``vae``, ``beta-vae``, ``topovae``, or ``vae-`` and the control."""
+        if self.gammas:
+            return "topovae" if self.regularizer == "topological" else f"vae-{self.regularizer}"
         return "vae" if self.beta == 1 else "beta-vae"
+
+
+class DiffusionConfig(RunConfig):
+    """Parameters of a training run of the diffusion models; with γ = 0 the plain model, bit for bit."""
+
+    gamma_denoised: Annotated[Gamma, Field(description="F(x) against F(x̃), x̃ the denoised estimate")] = 0.0
 
 
 def _explain(error: ValidationError, schema: type[BaseModel]) -> str:

@@ -22,8 +22,49 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 STYLE = Path(__file__).with_name("style.mplstyle")
-COLOURS = {"data": "#555555", "vae": "#0072B2", "beta-vae": "#009E73", "topovae": "#D55E00"}
-NAMES = {"data": "data", "vae": "VAE", "beta-vae": "β-VAE", "topovae": "TopoVAE"}
+COLOURS = {
+    "data": "#555555",
+    "vae": "#0072B2",
+    "beta-vae": "#009E73",
+    "topovae": "#D55E00",
+    "vae-distances": "#CC79A7",
+    "vae-critical-edges": "#E69F00",
+    "vae-critical-edges-h1": "#A65E00",
+    "vae-energy": "#56B4E9",
+    "vae-gaussian": "#999999",
+    "vae-shuffled": "#BBBBBB",
+    "diffusion": "#0072B2",
+    "topodiffusion-lite": "#D55E00",
+    "mask-diffusion": "#0072B2",
+    "topodiffusionnet": "#CC79A7",
+}
+NAMES = {
+    "data": "data",
+    "vae": "VAE",
+    "beta-vae": "β-VAE",
+    "topovae": "TopoVAE",
+    "vae-distances": "VAE + all distances",
+    "vae-critical-edges": "VAE + critical edges (H0)",
+    "vae-critical-edges-h1": "VAE + critical edges (H0, H1)",
+    "vae-energy": "VAE + energy distance",
+    "vae-gaussian": "VAE + L_topo to a Gaussian",
+    "vae-shuffled": "VAE + L_topo to a shuffled cloud",
+    "diffusion": "diffusion",
+    "topodiffusion-lite": "TopoDiffusionLite",
+    "mask-diffusion": "mask diffusion",
+    "topodiffusionnet": "TopoDiffusionNet",
+}
+TERMS = {
+    "reconstruction": "reconstruction / nats",
+    "kl": "KL / nats",
+    "noise": "error of the noise, squared, a value",
+    "topological_latent": "L_topo of the latent",
+    "topological_reconstruction": "L_topo of reconstructions",
+    "topological_generated": "L_topo of samples",
+    "topological_sample": "L_topo of single items",
+    "topological_denoised": "L_topo of denoised items",
+    "topological_betti": "TopoDiffusionNet's loss",
+}
 DIMENSION_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DIMENSION_NAMES = ("H0, components", "H1, loops", "H2, voids")
 
@@ -246,20 +287,19 @@ def heat_maps(
 @_figure
 def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     """Each term of the loss against the epoch, a colour a model; dashed: on the validation split."""
-    terms = {"reconstruction": "reconstruction / nats", "kl": "KL / nats", "topological": "L_topo"}
-    figure, axes = plt.subplots(1, len(terms), figsize=(10, 2.9))
-    for axis, (term, label) in zip(axes, terms.items(), strict=True):
+    terms = list(dict.fromkeys(name for history in histories.values() for name in history if name in TERMS))
+    figure, axes = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 2.9), squeeze=False)
+    for axis, term in zip(axes[0], terms, strict=True):
         for model, history in histories.items():
             for column, line in ((term, "-"), (f"validation_{term}", "--")):
                 if column in history:
                     axis.plot(history["epoch"] + 1, history[column], line, color=COLOURS[model], label=NAMES[model])
-        axis.set(title=label, xlabel="epoch")
-    axes[0].set_yscale("log")
-    if axes[2].has_data():
-        axes[2].set_yscale("log")
+        axis.set(title=TERMS[term], xlabel="epoch")
+        lowest = min(history[term].min() for history in histories.values() if term in history)
+        axis.set_yscale("log" if lowest > 0 and term != "kl" else "linear")
     handles = [plt.Line2D([], [], color=COLOURS[model], label=NAMES[model]) for model in histories]
     dashed = plt.Line2D([], [], color="0.4", linestyle="--", label="validation")
-    axes[0].legend(handles=[*handles, dashed])
+    axes[0, 0].legend(handles=[*handles, dashed])
     return figure
 
 

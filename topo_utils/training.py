@@ -1,4 +1,4 @@
-"""Training of the VAE family on Lightning: one function, :func:`fit`."""
+"""Training on Lightning: one function, :func:`fit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +19,21 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from topo_utils.config import RunConfig
-from topo_utils.datasets import Dataset
-from topo_utils.models.features import Autoencoder
-from topo_utils.models.vae import VAE, Posterior, reconstruction_nats
+from topo_utils.datasets import REGISTRY, Dataset
+from topo_utils.models.features import Autoencoder, Identity, features_of
+from topo_utils.models.vae import VAE
 from topo_utils.seed import generator, seed_everything
-from topo_utils.topology import TopologicalLoss
+from topo_utils.topology import (
+    CriticalEdgeMatching,
+    DistanceMatching,
+    EnergyDistance,
+    NullReference,
+    TopologicalLoss,
+)
 
 LOGS, CHECKPOINT = "logs", "checkpoint.ckpt"
 
@@ -36,17 +42,26 @@ class DivergenceError(RuntimeError):
     """The loss is not finite. The message says where, which term, and what usually helps."""
 
 
+class Batch(NamedTuple):
+    """Items, F of them (None when nothing is compared), and what the regularisers made of the latter (None for no step)."""
+
+    items: Tensor
+    features: Tensor | None
+    references: dict[str, Any] | None
+
+
 class Trained(NamedTuple):
     """A trained model in evaluation mode on the CPU, and its history: a row an epoch."""
 
-    model: VAE
+    model: nn.Module
     history: pd.DataFrame
 
 
-class TrainingVAE(lightning.LightningModule):
-    """Loss = -E_q[log p(x|z)] + β D_KL + γ L_topo, the mean over the batch (the proposal, section 2.5 A).
+class Training(lightning.LightningModule):
+    """What the training of every model has in common; a subclass says what one step minimises.
 
-    For γ = 0 no topology is computed and no random number is drawn for it: the run is the plain VAE's, bit for bit.
+    Each step has its own stream of random numbers, so that a run that was interrupted and resumed equals one that was not.
+    For γ = 0 no topology is computed and no random number is drawn for it: the run is the plain model's, bit for bit.
 
     Parameters
     ----------
@@ -56,58 +71,56 @@ class TrainingVAE(lightning.LightningModule):
         Weights and sizes.
     features
         The initial autoencoder F, frozen.
-    topological_loss
-        L_topo, its grid calibrated; None for γ = 0.
+    regularizers
+        For each comparison whose weight γ is not zero its loss, calibrated.
     """
 
-    def __init__(self, model: VAE, config: RunConfig, features: Autoencoder, topological_loss: TopologicalLoss | None):
+    def __init__(self, model: nn.Module, config: RunConfig, features: nn.Module, regularizers: dict[str, nn.Module]):
         super().__init__()
-        self.model, self.config = model, config
-        self.initial_autoencoder, self.topological_loss = features, topological_loss
+        self.model, self.config, self.initial_autoencoder = model, config, features
+        self.regularizers = nn.ModuleDict(regularizers)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate)
 
-    def train(self, mode: bool = True) -> TrainingVAE:
+    def train(self, mode: bool = True) -> Training:
         super().train(mode)
         self.initial_autoencoder.eval()  # frozen, whatever the mode of the rest
         return self
 
-    def on_train_batch_start(self, batch: tuple[Tensor], index: int) -> None:
-        # Each step has its own stream: a run that was interrupted and resumed equals one that was not.
-        seed_everything(self.config.seed, "step", self.global_step)
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        seed_everything(self.config.seed, "step", self.global_step, *([self.global_rank] if self.global_rank else []))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["run"] = self.config.digest()
 
-    def training_step(self, batch: tuple[Tensor, list[Tensor] | None], _: int) -> Tensor:
-        x, reference = batch
-        posterior, logits = self.model(x)
-        terms = {"reconstruction": reconstruction_nats(logits, x).mean(), "kl": posterior.kl().mean()}
-        loss = terms["reconstruction"] + self.config.beta * terms["kl"]
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        loss, terms, clouds = self.objective(batch)
         start = time.perf_counter()
-        if reference is not None:
-            terms["topological"] = self.topological_term(reference, posterior, logits)
-            loss = loss + self.config.gamma * self.warmup() * terms["topological"]
-        terms["topological_seconds"] = torch.tensor(time.perf_counter() - start)
+        if batch.references is not None:
+            compared = {name: self.regularizers[name](batch.references[name], make()) for name, make in clouds.items()}
+            penalty = sum(self.config.gammas[name] * value for name, value in compared.items())
+            terms |= {f"topological_{name}": value for name, value in compared.items()}
+        terms["seconds_topological"] = torch.tensor(time.perf_counter() - start)
+        if batch.references is not None:
+            if index == self.trainer.num_training_batches - 1:
+                terms |= self.gradient_norms(loss, penalty)
+            loss = loss + self.warmup() * penalty
         terms["loss"] = loss
         self.check_finite(terms)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
 
-    @torch.no_grad()
-    def reference(self, x: Tensor) -> list[Tensor]:
-        """The data side of L_topo, landscapes or images of clouds of F(x): it needs no model, so it can be made ahead."""
-        return self.topological_loss.vectors(self.clouds(self.initial_autoencoder.features(x.to(self.device))))
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
+        """Loss without regulariser, its terms, and for each comparison what makes its clouds."""
+        raise NotImplementedError
 
-    def topological_term(self, reference: list[Tensor], posterior: Posterior, logits: Tensor) -> Tensor:
-        """L_topo of the batch, cut into clouds: F(x) against μ(x), F(x̂), or F(G(z)) with z from the prior."""
-        if self.config.comparison == "latent":
-            return self.topological_loss(reference, self.clouds(posterior.mean))
-        if self.config.comparison == "generated":
-            logits = self.model.logits(torch.randn_like(posterior.mean))
-        return self.topological_loss(reference, self.clouds(self.initial_autoencoder.features(torch.sigmoid(logits))))
+    @torch.no_grad()
+    def references(self, items: Tensor, features: Tensor) -> dict[str, Any]:
+        """The data side of the regularisers. It needs no model, so it can be made ahead."""
+        clouds = {name: self.items(items) if name == "sample" else self.clouds(features) for name in self.regularizers}
+        return {name: loss.prepare(clouds[name]) for name, loss in self.regularizers.items()}
 
     def clouds(self, points: Tensor) -> Tensor:
         """A batch ``(n, d)`` as clouds ``(n // size, size, d)``; the batch is in random order, so these are random."""
@@ -115,24 +128,63 @@ class TrainingVAE(lightning.LightningModule):
         whole = len(points) // size * size
         return points[:whole].reshape(-1, size, points.shape[1])
 
+    def items(self, x: Tensor) -> Tensor:
+        """The first items of a batch, each as the cloud that its own topology is taken from."""
+        return REGISTRY[self.config.dataset].domain.cloud(x[: self.config.cloud_size])
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """Clouds of F(x)."""
+        return self.clouds(self.initial_autoencoder.features(x))
+
     def warmup(self) -> float:
         """Factor of γ: rises linearly from 0 to 1 over the first ``warmup`` of all steps."""
         steps = self.config.warmup * self.trainer.estimated_stepping_batches
         return min(1.0, (self.global_step + 1) / steps) if steps else 1.0
 
+    def gradient_norms(self, loss: Tensor, penalty: Tensor) -> dict[str, Tensor]:
+        """How hard the model's own loss and the regulariser, γ included, pull at the weights."""
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        norms = {}
+        for name, value in (("gradient_loss", loss), ("gradient_topological", penalty)):
+            gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+            norms[name] = torch.stack([each.square().sum() for each in gradients if each is not None]).sum().sqrt()
+        return norms
+
     def check_finite(self, terms: dict[str, Tensor]) -> None:
         bad = {name: value.item() for name, value in terms.items() if not torch.isfinite(value)}
         if bad:
+            gammas = ", ".join(f"gamma_{name} (now {value})" for name, value in self.config.gammas.items())
             raise DivergenceError(
                 f"training diverged in epoch {self.current_epoch}, step {self.global_step}: "
                 + ", ".join(f"{name} = {value}" for name, value in bad.items())
-                + f". Try a smaller learning_rate (now {self.config.learning_rate}) or gamma (now {self.config.gamma})"
+                + f". Try a smaller learning_rate (now {self.config.learning_rate})"
+                + (f" or {gammas}" if gammas else "")
             )
+
+
+class TrainingVAE(Training):
+    """Loss = -E_q[log p(x|z)] + β D_KL + Σ γ L_topo, the mean over the batch (the proposal, section 2.5 A)."""
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
+        posterior, parameters = self.model(batch.items)
+        terms = {
+            "reconstruction": self.model.likelihood.nats(parameters, batch.items).mean(),
+            "kl": posterior.kl().mean(),
+        }
+        clouds = {
+            "latent": lambda: self.clouds(posterior.mean),
+            "reconstruction": lambda: self.features_of(self.model.likelihood.mean(parameters)),
+            "generated": lambda: self.features_of(self.model.decode(torch.randn_like(posterior.mean))),
+            "sample": lambda: self.items(self.model.likelihood.mean(parameters)),
+        }
+        loss = terms["reconstruction"] + self.config.beta * terms["kl"]
+        return loss, terms, {name: clouds[name] for name in self.regularizers}
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
         (x,) = batch
         posterior = self.model.encode(x)
-        terms = {"reconstruction": reconstruction_nats(self.model.logits(posterior.mean), x), "kl": posterior.kl()}
+        parameters = self.model.parameters_of(posterior.mean)
+        terms = {"reconstruction": self.model.likelihood.nats(parameters, x), "kl": posterior.kl()}
         self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, batch_size=len(x))
 
 
@@ -164,7 +216,7 @@ class History(Callback):
         }
         times = {
             "seconds": time.perf_counter() - self.start,
-            "topological_seconds": sum(self.values["topological_seconds"]),
+            "seconds_topological": sum(self.values["seconds_topological"]),
         }
         self.rows.append({"epoch": trainer.current_epoch, **means, **validation, **times})
 
@@ -178,35 +230,39 @@ class Lines(Callback):
     def on_train_epoch_end(self, trainer, module) -> None:
         epoch, row = trainer.current_epoch + 1, self.history.rows[-1]
         if epoch == trainer.max_epochs or epoch % math.ceil(trainer.max_epochs / self.lines) == 0:
-            topological = f"  L_topo {row['topological']:.4f}" if "topological" in row else ""
-            print(
-                f"{self.name:>8}  epoch {epoch:3d}/{trainer.max_epochs}  reconstruction {row['reconstruction']:.1f} nats"
-                f"  KL {row['kl']:.1f} nats{topological}",
-                flush=True,
-            )
+            terms = [
+                name for name in row if name.split("_")[0] not in ("epoch", "loss", "seconds", "gradient", "validation")
+            ]
+            values = "  ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in terms)
+            print(f"{self.name:>8}  epoch {epoch:3d}/{trainer.max_epochs}  {values}", flush=True)
 
 
 class Batches(Sampler):
-    """Batches of indices in an order that depends on the seed and the epoch alone, not on what was drawn before."""
+    """Batches of indices in an order that depends on the seed and the epoch alone, not on what was drawn before.
 
-    def __init__(self, size: int, batch_size: int, seed: int):
-        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+    Where several devices train, each takes every so many-th batch.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, devices: int = 1):
+        self.size, self.batch_size, self.seed, self.devices, self.epoch = size, batch_size, seed, devices, 0
 
     def __len__(self) -> int:
-        return self.size // self.batch_size
+        return self.size // self.batch_size // self.devices
 
     def set_epoch(self, epoch: int) -> None:  # called by Lightning
         self.epoch = epoch
 
     def __iter__(self):
         order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
-        yield from order[: len(self) * self.batch_size].split(self.batch_size)  # the odd rest waits for another epoch
+        mine = torch.distributed.get_rank() if self.devices > 1 else 0
+        batches = order[: len(self) * self.devices * self.batch_size].split(self.batch_size)
+        yield from batches[mine :: self.devices]  # the odd rest waits for another epoch
 
 
 class Loader:
-    """Batches of items that lie in memory, each with what ``prepare`` makes of it.
+    """Batches of items that lie in memory, each with its references.
 
-    ``prepare`` works in a background thread, a few batches ahead of the training; the results are the same as without.
+    These are made in a background thread, a few batches ahead of the training; the results are the same as without.
 
     Parameters
     ----------
@@ -214,42 +270,52 @@ class Loader:
         All items, ``(n, ...)``.
     sampler
         Gives the indices of each batch.
-    prepare
-        None: nothing is prepared, and each batch comes with None.
+    features
+        F of all items, ``(n, d)``, and what makes references of a batch of both; None: nothing is compared.
     every
-        Prepare only each ``every``-th batch, the first one included.
+        References for each ``every``-th batch only, the first one included.
     ahead
         Number of batches that are prepared in advance.
     """
 
-    def __init__(self, items: Tensor, sampler: Batches, prepare: Callable | None = None, every: int = 1, ahead: int = 2):
-        self.items, self.sampler, self.prepare, self.every, self.ahead = items, sampler, prepare, every, ahead
+    def __init__(
+        self,
+        items: Tensor,
+        sampler: Batches,
+        features: Tensor | None = None,
+        prepare: Callable[[Tensor, Tensor], dict[str, Any]] | None = None,
+        every: int = 1,
+        ahead: int = 2,
+    ):
+        self.items, self.sampler, self.features, self.prepare = items, sampler, features, prepare
+        self.every, self.ahead = every, ahead
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
-        batches = (self.items[indices] for indices in self.sampler)
+    def __iter__(self) -> Iterator[Batch]:
         if self.prepare is None:
-            yield from ((batch, None) for batch in batches)
+            yield from (Batch(self.items[indices], None, None) for indices in self.sampler)
             return
         with ThreadPoolExecutor(1) as pool:
-            started = (
-                (batch, pool.submit(self.prepare, batch) if index % self.every == 0 else None)
-                for index, batch in enumerate(batches)
-            )
+            started = (self._start(pool, index, indices) for index, indices in enumerate(self.sampler))
             waiting = deque(islice(started, self.ahead))
             while waiting:
                 batch, prepared = waiting.popleft()
                 waiting.extend(islice(started, 1))
-                yield batch, prepared and prepared.result()
+                yield batch._replace(references=prepared and prepared.result())
+
+    def _start(self, pool: ThreadPoolExecutor, index: int, indices: Tensor) -> tuple[Batch, Future | None]:
+        batch = Batch(self.items[indices], self.features[indices], None)
+        wanted = index % self.every == 0
+        return batch, pool.submit(self.prepare, batch.items, batch.features) if wanted else None
 
 
 def fit(
     config: RunConfig,
     train: Dataset,
     validation: Dataset,
-    features: Autoencoder,
+    features: Autoencoder | Identity,
     folder: Path | None = None,
     progress: str = "bar",
 ) -> Trained:
@@ -283,12 +349,11 @@ def fit(
         raise ValueError(f"batch_size: wanted at most {len(train)} (the training items), got {config.batch_size}")
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
-    seed_everything(config.seed, "initial weights")
-    model = VAE(train.shape, config.latent_dimension)
-    loss = _topological_loss(config, train, features) if config.gamma > 0 else None
-    module = TrainingVAE(model, config, features, loss)
-    prepare = module.reference if loss else None
-    batches = Loader(train.items, Batches(len(train), config.batch_size, config.seed), prepare, config.every)
+    module = _module(config, train, features)
+    compared = features_of(features, train.items) if config.gammas else None
+    prepare = module.references if config.gammas else None
+    sampler = Batches(len(train), config.batch_size, config.seed, config.devices)
+    batches = Loader(_placed(train.items, config), sampler, _placed(compared, config), prepare, config.every)
     history = History()
     trainer = _trainer(config, folder, history, progress, len(batches))
     checkpoint = _usable(folder / CHECKPOINT, config)
@@ -304,18 +369,48 @@ def fit(
     return Trained(module.model.cpu().eval(), pd.DataFrame(history.rows))
 
 
-def _topological_loss(config: RunConfig, train: Dataset, features: Autoencoder) -> TopologicalLoss:
-    """L_topo with its grid calibrated on sixteen random clouds of training features."""
+def _module(config: RunConfig, train: Dataset, features: nn.Module) -> Training:
+    """The model that a configuration describes, ready to train."""
+    regularizers = {name: _calibrated(regularizer(config, name), config, name, train, features) for name in config.gammas}
+    seed_everything(config.seed, "initial weights")
+    model = VAE(train.shape, config.latent_dimension, train.domain.name, config.width)
+    return TrainingVAE(model, config, features, regularizers)
+
+
+def regularizer(config: RunConfig, comparison: str) -> nn.Module:
+    """The loss of a comparison, not yet calibrated: L_topo, or the control that the configuration names in its place."""
+    scale_free = comparison == "latent"
+    if config.regularizer == "distances":
+        return DistanceMatching(scale_free)
+    if config.regularizer in ("critical-edges", "critical-edges-h1"):
+        return CriticalEdgeMatching(int(config.regularizer == "critical-edges-h1"), scale_free)
+    if config.regularizer == "energy":
+        return EnergyDistance()
+    options = {"filtration": config.filtration, "k": config.k, "scale_free": scale_free}
+    if comparison == "sample":
+        domain = REGISTRY[config.dataset].domain
+        if domain.filtration is None:
+            raise ValueError(f"gamma_sample: wanted 0 for '{config.dataset}', whose items are single points")
+        options = {"filtration": domain.filtration}
     loss = TopologicalLoss(
-        representation=config.representation,
-        levels=config.levels,
-        weights=(config.h0_weight, config.h1_weight),
-        scale_free=config.comparison == "latent",
+        config.representation, levels=config.levels, weights=(config.h0_weight, config.h1_weight), **options
     )
+    return loss if config.regularizer == "topological" else NullReference(loss, config.regularizer)
+
+
+def _calibrated(loss: nn.Module, config: RunConfig, comparison: str, train: Dataset, features: nn.Module) -> nn.Module:
+    """Its grid fitted on sixteen random clouds of training features, or on the clouds of as many single items."""
     stream = generator(config.seed, "grid")
+    if comparison == "sample":
+        return loss.fit(train.domain.cloud(train.items[torch.randperm(len(train), generator=stream)[: config.cloud_size]]))
     chosen = torch.stack([torch.randperm(len(train), generator=stream)[: config.cloud_size] for _ in range(16)])
-    with torch.no_grad():
-        return loss.fit(features.features(train.items[chosen.flatten()]).view(*chosen.shape, -1))
+    return loss.fit(features_of(features, train.items[chosen.flatten()]).view(*chosen.shape, -1))
+
+
+def _placed(items: Tensor | None, config: RunConfig) -> Tensor | None:
+    """The whole data set lies on the device, so that no batch has to travel; several devices fetch their batches."""
+    alone = config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available()
+    return items.cuda() if alone and items is not None else items
 
 
 def _trainer(config: RunConfig, folder: Path, history: History, progress: str, steps: int) -> lightning.Trainer:
@@ -328,7 +423,11 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str, s
     return lightning.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
-        devices=1,
+        devices=config.devices,
+        strategy="auto" if config.devices == 1 else "ddp_notebook",  # works in scripts, too
+        use_distributed_sampler=False,
+        precision=config.precision,
+        gradient_clip_val=config.gradient_clip,
         logger=[CSVLogger(folder, LOGS, version=""), TensorBoardLogger(folder, LOGS, version="")],
         callbacks=[history, checkpoint, *reporters[progress]],
         enable_progress_bar=progress == "bar",

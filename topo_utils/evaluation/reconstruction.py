@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.models.vae import VAE, reconstruction_nats
+from topo_utils.models.vae import VAE
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,10 +26,10 @@ def reconstruction(model: VAE, items: Float[Tensor, "n c h w"]) -> dict[str, flo
         the variance of μ).
     """
     posterior = model.encode(items)
-    logits = model.logits(posterior.mean)
+    parameters = model.parameters_of(posterior.mean)
     return {
-        "reconstruction_error": (torch.sigmoid(logits) - items).square().flatten(1).sum(1).mean().item(),
-        "reconstruction_nats": reconstruction_nats(logits, items).mean().item(),
+        "reconstruction_error": (model.likelihood.mean(parameters) - items).square().flatten(1).sum(1).mean().item(),
+        "reconstruction_nats": model.likelihood.nats(parameters, items).mean().item(),
         "kl": posterior.kl().mean().item(),
         "active_units": int((posterior.kl_by_dimension().mean(0) > 0.01).sum()),
     }

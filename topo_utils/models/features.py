@@ -22,8 +22,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample, mse_los
 
 from topo_utils import paths
 from topo_utils.datasets import Dataset
-from topo_utils.models import networks
-from topo_utils.models.networks import conv_decoder, conv_encoder
+from topo_utils.models import likelihoods, networks
 from topo_utils.seed import derive, generator
 
 if TYPE_CHECKING:
@@ -34,45 +33,91 @@ BATCH = 128  # items in a training step
 
 
 class Autoencoder(nn.Module):
-    """The initial autoencoder. ``features`` are the codes divided by their mean distance on the training data.
+    """The initial autoencoder of a domain. ``features`` are the codes divided by their mean distance on the training data.
 
-    With that unit, distances, diagrams and the weight γ mean the same on every data set.
+    With that unit, distances, diagrams and the weight γ mean the same on every data set. Features of graphs do not depend
+    on the order of their nodes, nor those of molecules on that of their atoms; proteins are superposed, so that their
+    coordinates can be compared as they are.
     """
 
-    def __init__(self, shape: tuple[int, int, int], dimension: int, width: int = 16):
+    def __init__(self, shape: tuple[int, ...], dimension: int, domain: str = "images", width: int = 16):
         super().__init__()
-        self.encoder = conv_encoder(shape, width, dimension)
-        self.decoder = conv_decoder(shape, width, dimension)
+        self.encoder = networks.encoder(domain, shape, width, dimension)
+        self.decoder = networks.decoder(domain, shape, width, dimension)
+        self.likelihood = networks.likelihood(domain, shape)
+        self.discrete = domain in ("graphs", "molecules")
         self.register_buffer("scale", torch.ones(()))
 
-    def features(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d"]:
+    def features(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch d"]:
         """F(x); distances are in units of the mean distance between two training items."""
         return self.encoder(x) / self.scale
 
-    def reconstruct(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-        """The decoder's image of the code, in [0, 1]."""
-        return torch.sigmoid(self.decoder(self.encoder(x)))
+    def reconstruct(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """The decoder's item of the code; pixels and probabilities in [0, 1]."""
+        return self.likelihood.mean(self.decoder(self.encoder(x)))
+
+    def error(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
+        """What is minimised: squared error, or cross-entropy of edges, atoms and bonds."""
+        if self.discrete:
+            return self.likelihood.nats(self.decoder(self.encoder(x)), x).mean()
+        return mse_loss(self.reconstruct(x), x)
+
+
+class Identity(nn.Module):
+    """F of points: they are features already. Divided by their mean distance, like all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def encoder(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+        return x
+
+    def features(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+        """F(x) = x / scale."""
+        return x / self.scale
+
+    def reconstruct(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+        """x itself."""
+        return x
 
 
 class Classifier(nn.Module):
-    """The judge: a small convolutional classifier."""
+    """The judge: a small classifier of a domain's items."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, dimension: int = 64, width: int = 16):
+    def __init__(self, shape: tuple[int, ...], classes: int, domain: str = "images", dimension: int = 64, width: int = 16):
         super().__init__()
-        self.body = nn.Sequential(conv_encoder(shape, width, dimension), nn.SiLU(), nn.Dropout(0.3))
+        self.body = nn.Sequential(networks.encoder(domain, shape, width, dimension), nn.SiLU(), nn.Dropout(0.3))
         self.head = nn.Linear(dimension, classes)
 
-    def features(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d"]:
+    def features(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch d"]:
         """Penultimate activations."""
         return self.body(x)
 
-    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
         """Class logits."""
         return self.head(self.features(x))
 
 
-def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int | None = None, seed: int = 0) -> Autoencoder:
-    """F for a data set, trained on its ``train`` split with squared error, or read from the cache.
+@torch.no_grad()
+def unexplained(features: Autoencoder | Identity, items: Float[Tensor, "n ..."]) -> float:
+    """Share of the items' variance that F does not reproduce: Σ‖x - x̂‖² / Σ‖x - x̄‖², 0 for a perfect reconstruction."""
+    rebuilt = torch.cat([features.reconstruct(batch) for batch in items.split(1000)])
+    return float((items - rebuilt).square().sum() / (items - items.mean(0)).square().sum())
+
+
+@torch.no_grad()
+def features_of(features: Autoencoder | Identity, items: Float[Tensor, "n ..."]) -> Float[Tensor, "n d"]:
+    """F of many items, a thousand at a time."""
+    return torch.cat([features.features(batch) for batch in items.split(1000)])
+
+
+def initial_autoencoder(
+    train: Dataset, dimension: int = 16, epochs: int | None = None, seed: int = 0
+) -> Autoencoder | Identity:
+    """F for a data set, trained on its ``train`` split, or read from the cache.
+
+    Points are their own features (:class:`Identity`), so that nothing is trained for them.
 
     Parameters
     ----------
@@ -87,27 +132,34 @@ def initial_autoencoder(train: Dataset, dimension: int = 16, epochs: int | None 
 
     Returns
     -------
-    Autoencoder
+    Autoencoder or Identity
         Frozen, in evaluation mode, on the CPU.
     """
-
     epochs = _epochs(30, train) if epochs is None else epochs
+    domain = train.domain.name
+    chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
 
-    def loss(model: Autoencoder, x: Tensor, _: Tensor) -> Tensor:
-        return mse_loss(model.reconstruct(x), x)
-
-    def build() -> Autoencoder:
-        model = _fit(Autoencoder(train.shape, dimension), loss, train, epochs, seed)
-        chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
+    def scaled(model: Autoencoder | Identity) -> Autoencoder | Identity:
         model.scale = pdist(model.encoder(train.items[chosen])).mean().detach()
         return model
 
+    if domain == "points":
+        return scaled(Identity()).requires_grad_(False).eval()
+
+    def make() -> Autoencoder:
+        return Autoencoder(train.shape, dimension, domain)
+
+    def build() -> Autoencoder:
+        return scaled(_fit(make(), lambda model, x, _: model.error(x), train, epochs, seed))
+
     settings = {"dimension": dimension, "epochs": epochs, "seed": seed}
-    return _cached("autoencoder", settings, train, lambda: Autoencoder(train.shape, dimension), build)
+    return _cached("autoencoder", settings, train, make, build)
 
 
 def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier:
-    """Classifier of the items of a ``judge`` split, trained under small random shifts, rotations and scalings, or cached.
+    """Classifier of the items of a ``judge`` split, trained on them or read from the cache.
+
+    Images are trained under small random shifts, rotations and scalings.
 
     Raises
     ------
@@ -117,15 +169,16 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
     if data.split != "judge":
         raise ValueError(f"data: wanted the split 'judge', got '{data.split}': the judge must not see what it judges")
     classes, epochs = int(data.labels.max()) + 1, _epochs(160, data) if epochs is None else epochs
+    turn = _jitter if data.domain.name == "images" else _as_it_is
 
-    def loss(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(model(_jitter(x)), y)
+    def make() -> Classifier:
+        return Classifier(data.shape, classes, data.domain.name)
 
     def build() -> Classifier:
-        return _fit(Classifier(data.shape, classes), loss, data, epochs, seed)
+        return _fit(make(), lambda model, x, y: cross_entropy(model(turn(x)), y), data, epochs, seed)
 
     settings = {"classes": classes, "epochs": epochs, "seed": seed}
-    return _cached("judge", settings, data, lambda: Classifier(data.shape, classes), build)
+    return _cached("judge", settings, data, make, build)
 
 
 def _epochs(most: int, data: Dataset) -> int:
@@ -139,6 +192,10 @@ def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float =
     cos, sin = (1 + factor) * angle.cos(), (1 + factor) * angle.sin()
     maps = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
     return grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), align_corners=False)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int) -> nn.Module:
@@ -162,7 +219,8 @@ def _cached(
 
     The key covers all that decides the weights: the settings, the data, this source code and torch's version.
     """
-    sources = [Path(__file__).read_text(), Path(networks.__file__).read_text(), torch.__version__]
+    files = (__file__, networks.__file__, likelihoods.__file__)
+    sources = [*(Path(file).read_text() for file in files), torch.__version__]
     key = json.dumps([settings, data.digest, *sources], sort_keys=True)
     file = paths.processed() / f"{data.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.safetensors"
     with torch.random.fork_rng(devices=[]), torch.enable_grad():  # leaves the caller's randomness untouched

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from topo_utils.models.networks import conv_decoder, conv_encoder
+from topo_utils.models import networks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -34,53 +33,48 @@ class Posterior(NamedTuple):
 
 
 class VAE(nn.Module):
-    """Convolutional VAE for images with a Bernoulli likelihood a pixel.
-
-    Grey values in [0, 1] are read as probabilities, so the reconstruction term is a cross-entropy in nats whose minimum is
-    not zero; it ranks models but is no normalised likelihood of grey values.
+    """VAE for the items of any domain; encoder, decoder and likelihood are the domain's (:mod:`networks`).
 
     Parameters
     ----------
     shape
-        Shape (channels, height, width) of an image; the sides are multiples of four.
+        Shape of an item; the sides of images are multiples of four.
     latent_dimension
         Dimension of z.
+    domain
+        One of :data:`networks.DOMAINS`.
     width
-        Channels of the first convolution.
+        Channels of the first convolution; hidden layers are a multiple of it.
     """
 
-    def __init__(self, shape: tuple[int, int, int], latent_dimension: int, width: int = 32):
+    def __init__(self, shape: tuple[int, ...], latent_dimension: int, domain: str = "images", width: int = 32):
         super().__init__()
-        self.shape, self.latent_dimension = tuple(shape), latent_dimension
-        self.encoder = conv_encoder(shape, width, 2 * latent_dimension)
-        self.decoder = conv_decoder(shape, width, latent_dimension)
+        self.shape, self.latent_dimension, self.domain = tuple(shape), latent_dimension, domain
+        self.encoder = networks.encoder(domain, self.shape, width, 2 * latent_dimension)
+        self.decoder = networks.decoder(domain, self.shape, width, latent_dimension)
+        self.likelihood = networks.likelihood(domain, self.shape)
 
-    def encode(self, x: Float[Tensor, "batch c h w"]) -> Posterior:
-        """Posterior of each image."""
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x: wanted images of shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+    def encode(self, x: Float[Tensor, "batch ..."]) -> Posterior:
+        """Posterior of each item."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"x: wanted items of shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         return Posterior(*self.encoder(x).chunk(2, dim=1))
 
-    def logits(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch c h w"]:
-        """Log odds of each pixel."""
+    def parameters_of(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
+        """Parameters of p(x|z), as the likelihood takes them: log odds, logits or means."""
         if z.ndim != 2 or z.shape[1] != self.latent_dimension:
             raise ValueError(f"z: wanted codes of shape (batch, {self.latent_dimension}), got {tuple(z.shape)}")
         return self.decoder(z)
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch c h w"]:
-        """Mean image of each code, in [0, 1]."""
-        return torch.sigmoid(self.logits(z))
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
+        """Expected item of each code: pixels, edges and categories as probabilities in [0, 1], coordinates as they are."""
+        return self.likelihood.mean(self.parameters_of(z))
 
-    def reconstruct(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+    def reconstruct(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """G(μ(x)), without noise."""
         return self.decode(self.encode(x).mean)
 
-    def forward(self, x: Float[Tensor, "batch c h w"]) -> tuple[Posterior, Float[Tensor, "batch c h w"]]:
-        """Posterior, and logits of the reconstruction from one sample of it."""
+    def forward(self, x: Float[Tensor, "batch ..."]) -> tuple[Posterior, Float[Tensor, "batch ..."]]:
+        """Posterior, and the parameters of p(x|z) for one sample of it."""
         posterior = self.encode(x)
-        return posterior, self.logits(posterior.sample())
-
-
-def reconstruction_nats(logits: Float[Tensor, "batch c h w"], x: Float[Tensor, "batch c h w"]) -> Float[Tensor, " batch"]:
-    """-log p(x|z) of the Bernoulli likelihood, summed over the pixels, in nats."""
-    return binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+        return posterior, self.parameters_of(posterior.sample())

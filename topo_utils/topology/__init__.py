@@ -4,6 +4,7 @@ Distances -> edge weights -> diagrams -> vectors -> loss, one module each. Needs
 ripser, gudhi, persim or scipy imports it when it is called.
 """
 
+from topo_utils.topology.controls import CriticalEdgeMatching, DistanceMatching, EnergyDistance, NullReference
 from topo_utils.topology.cubical import cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
 from topo_utils.topology.filtrations import knn, pairwise_distances, rips
@@ -20,7 +21,11 @@ from topo_utils.topology.vectorize import (
 )
 
 __all__ = [
+    "CriticalEdgeMatching",
     "Diagram",
+    "DistanceMatching",
+    "EnergyDistance",
+    "NullReference",
     "TopologicalLoss",
     "betti_curve",
     "bottleneck",

@@ -137,7 +137,7 @@ class TopologicalLoss(nn.Module):
                 return persistent_homology(cloud, highest, essential="cap")
             distances = self._distances(cloud)
             if self.scale_free:
-                distances = distances / _mean_distance(distances)
+                distances = distances / mean_distance(distances)
             if self.filtration == "knn":
                 return flag_diagrams(knn(distances, self.k), highest, essential="cap")
             return flag_diagrams(distances, highest, essential="drop")
@@ -170,7 +170,7 @@ class TopologicalLoss(nn.Module):
         with torch.autocast(cloud.device.type, enabled=False):
             distances = self._distances(cloud).view(-1, *[cloud.shape[-2]] * 2)
             weights = knn(distances, self.k) if self.filtration == "knn" else distances
-            scales = _mean_distance(distances) if self.scale_free else None
+            scales = mean_distance(distances) if self.scale_free else None
         found = _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
         deaths = found.points[0][..., 1]
         self._warn_beyond_grid(deaths.sum(), (deaths > 0).sum())
@@ -191,6 +191,8 @@ class TopologicalLoss(nn.Module):
             curves = _points.landscapes(self._bars(cloud), self._host_grid(cloud), self.levels)
             return [torch.from_numpy(each).to(cloud.device).view(*cloud.shape[:-2], *each.shape[1:]).mT for each in curves]
         return [self._vector(diagram) for diagram in self._diagrams_on_grid(cloud)]
+
+    prepare = vectors  # the name that all losses of :mod:`controls` have for what the reference alone decides
 
     def _of_points(self, cloud: object) -> bool:
         """Whether these are clouds that :mod:`_points` can take all the way."""
@@ -297,7 +299,7 @@ def _with_levels(vectors: Tensor, levels: int) -> Tensor:
     return nn.functional.pad(vectors, (0, 0, 0, missing)) if missing else vectors
 
 
-def _mean_distance(distances: Tensor) -> Tensor:
+def mean_distance(distances: Tensor) -> Tensor:
     """Mean over the pairs of different points, kept positive so that a collapsed cloud gives zeros and not NaN."""
     n = distances.shape[-1]
     mean = distances.sum((-2, -1), keepdim=True) / (n * (n - 1))

@@ -92,10 +92,13 @@ def persistent_homology(
 
 def flag_diagrams(weights: Tensor, max_dimension: int, essential: str, backend: str = "flag") -> list[Diagram]:
     """:func:`persistent_homology` of weights that are known to be sound."""
+    return gather(weights.flatten(-2), flag_pairings(weights, max_dimension, backend), essential)
+
+
+def flag_pairings(weights: Tensor, max_dimension: int, backend: str = "flag") -> list[Pairing]:
+    """Critical edges of the bars of clouds ``(*batch, n, n)``, all batch dimensions in one; one pairing a dimension."""
     n = weights.shape[-1]
-    clouds = weights.detach().reshape(-1, n, n).cpu().numpy()
-    pairings = _BACKENDS[backend](clouds, max_dimension)
-    return gather(weights.flatten(-2), pairings, essential)
+    return _BACKENDS[backend](weights.detach().reshape(-1, n, n).cpu().numpy(), max_dimension)
 
 
 def gather(values: Tensor, pairings: list[Pairing], essential: str) -> list[Diagram]:
