@@ -23,7 +23,7 @@ def shapes():
 def figures(shapes):
     cloud, diagrams, landscapes, grid = shapes
     history = pd.DataFrame({"epoch": range(3), "reconstruction": 1.0, "kl": 2.0, "validation_kl": 2.0})
-    both = {"vae": history, "topovae": history.assign(topological=0.1)}
+    both = {"vae": history, "topovae": history.assign(topological_latent=0.1)}
     spaces = {"data": cloud, "vae": cloud, "topovae": cloud}
     return {
         "image_rows": plots.image_rows({"data": torch.rand(4, 1, 8, 8), "vae": torch.rand(3, 3, 8, 8)}, ends=("0", "7")),

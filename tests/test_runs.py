@@ -20,18 +20,18 @@ from topo_utils.runs import RunError
 PARAMETERS = """\
 dataset: str = "digits"
 seed: int = 0
-gamma: float = 0.0
+gamma_latent: float = 0.0
 epochs: int = 2
 batch_size: int = 64
 """
 TRAINING = """\
 from topo_utils import evaluation, runs
-from topo_utils.config import RunConfig
+from topo_utils.config import VAEConfig
 from topo_utils.datasets import load
 from topo_utils.models.features import initial_autoencoder
 from topo_utils.training import fit
 
-config = RunConfig(dataset=dataset, seed=seed, gamma=gamma, epochs=epochs, batch_size=batch_size, latent_dimension=4)
+config = VAEConfig(dataset=dataset, seed=seed, gamma_latent=gamma_latent, epochs=epochs, batch_size=batch_size, latent_dimension=4)
 train, validation = load(dataset, "train", limit=300), load(dataset, "validation", limit=100)
 F = initial_autoencoder(train, epochs=1)
 folder = runs.folder()
@@ -81,7 +81,7 @@ def test_a_run_leaves_a_whole_record(notebook):
     assert names == wanted
     assert not list(record.rglob("*.ckpt"))
     assert json.loads((record / "config.json").read_text())["parameters"] == {
-        "dataset": "digits", "seed": 3, "gamma": 0.0, "epochs": 1, "batch_size": 64,
+        "dataset": "digits", "seed": 3, "gamma_latent": 0.0, "epochs": 1, "batch_size": 64,
     }  # fmt: skip
     assert pd.read_csv(record / "history.csv")[["model", "epoch"]].to_numpy().tolist() == [["vae", 0]]
     origin = json.loads((record / "provenance.json").read_text())
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_byte_identical_metrics(notebook, monkeypatch, tmp_p
     contents = []
     for home in ("one", "two"):
         monkeypatch.setenv("TOPO_HOME", str(tmp_path / home))
-        contents.append((runs.execute(notebook, {"epochs": 1, "gamma": 1.0}) / "metrics.json").read_bytes())
+        contents.append((runs.execute(notebook, {"epochs": 1, "gamma_latent": 1.0}) / "metrics.json").read_bytes())
     assert contents[0] == contents[1]
 
 
@@ -109,10 +109,10 @@ def wait_for(condition, process, seconds=120):
 
 
 def test_a_killed_run_is_not_counted_and_goes_on_when_started_again(notebook, monkeypatch, tmp_path, capfd):
-    given = {"epochs": 20, "gamma": 1.0}
+    given = {"epochs": 20, "gamma_latent": 1.0}
     uninterrupted = (runs.execute(notebook, given) / "metrics.json").read_bytes()
     monkeypatch.setenv("TOPO_HOME", str(tmp_path / "killed"))
-    command = [sys.executable, "-m", "topo_utils.runs", str(notebook), "-p", "epochs=20", "-p", "gamma=1.0"]
+    command = [sys.executable, "-m", "topo_utils.runs", str(notebook), "-p", "epochs=20", "-p", "gamma_latent=1.0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     wait_for(lambda: list(paths.runs().glob("*.partial/vae/checkpoint.ckpt")), process)
     os.kill(process.pid, signal.SIGKILL)
@@ -202,11 +202,14 @@ def test_the_same_run_twice_at_once_is_refused(quick):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-p", "gama=1.0"], "unknown parameter 'gama'; the known ones are dataset, seed, gamma, epochs, batch_size"),
-        (["-p", "gamma=high"], "parameter 'gamma': wanted a valid number, got 'high'"),
+        (
+            ["-p", "gama=1.0"],
+            "unknown parameter 'gama'; the known ones are dataset, seed, gamma_latent, epochs, batch_size",
+        ),
+        (["-p", "gamma_latent=high"], "parameter 'gamma_latent': wanted a valid number, got 'high'"),
         (["-p", "batch_size=0"], "parameter 'batch_size': wanted greater than or equal to 2, got 0"),
-        (["-p", "gamma"], "-p: wanted NAME=VALUE, got 'gamma'"),
-        (["-p", "gamma=[1"], "-p gamma: '[1' is not a YAML value"),
+        (["-p", "gamma_latent"], "-p: wanted NAME=VALUE, got 'gamma_latent'"),
+        (["-p", "gamma_latent=[1"], "-p gamma_latent: '[1' is not a YAML value"),
         (["-f", "nowhere.yaml"], "the parameter file 'nowhere.yaml' cannot be read: No such file or directory"),
     ],
 )
@@ -222,7 +225,7 @@ def test_wrong_parameters_stop_before_anything_starts(notebook, arguments, messa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("gamma: high", "wanted a valid number"),
+        ("gamma_latent: high", "wanted a valid number"),
         ("- 1\n- 2", "wanted lines 'name: value'"),
         ("a: [1", "is not YAML"),
         ("learning_rate: 1.0", "unknown parameter"),

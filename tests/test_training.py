@@ -39,7 +39,13 @@ def test_the_loss_falls_and_the_history_has_a_row_an_epoch(digits, features):
 
 def test_gamma_zero_is_the_plain_vae_bit_for_bit(digits, features):
     plain = train(SMALL, digits, features)
-    for other in ({"regularizer": "shuffled"}, {"cloud_size": 32}, {"levels": 3}, {"every": 2}, {"filtration": "knn", "k": 3}):
+    for other in (
+        {"regularizer": "shuffled"},
+        {"cloud_size": 32},
+        {"levels": 3},
+        {"every": 2},
+        {"filtration": "knn", "k": 3},
+    ):
         assert equal(plain, train(SMALL.replace(**other), digits, features))
     assert not equal(plain, train(SMALL.replace(gamma_latent=1.0), digits, features))
     assert not [name for name in plain.history if name.startswith(("topological", "gradient"))]

@@ -132,20 +132,30 @@ def read_parameters(file: Path) -> dict[str, Any]:
 def resolve(notebook: Path, given: dict[str, Any]) -> Strict:
     """All parameters of a run: the notebook's defaults with ``given`` in their place, names, types and ranges checked.
 
-    Names that :class:`RunConfig` knows are checked as it checks them; others must have the type of their default.
+    Names that the notebook's configuration knows are checked as it checks them, one by one and together; others must have
+    the type of their default.
 
     Raises
     ------
     ConfigError
         The message names the parameter.
     """
-    defaults = declared_parameters(notebook)
-    known = RunConfig.model_fields
+    defaults, schema = declared_parameters(notebook), _schema(notebook)
+    known = schema.model_fields
     fields = {
         name: (known[name].annotation, known[name]) if name in known else (Any if value is None else type(value), value)
         for name, value in defaults.items()
     }
-    return create_model("parameters", __base__=Strict, **fields)(**{**defaults, **given})
+    values = create_model("parameters", __base__=Strict, **fields)(**{**defaults, **given})
+    schema(**{name: value for name, value in values.model_dump().items() if name in known})
+    return values
+
+
+def _schema(notebook: Path) -> type[RunConfig]:
+    """The configuration that the notebook makes of its parameters; what all have in common, when it makes none."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return next((kind for kind in RunConfig.__subclasses__() if f"{kind.__name__}(" in code), RunConfig)
 
 
 def execute(notebook: Path, given: dict[str, Any] | None = None, resume: bool = True) -> Path:

@@ -64,7 +64,7 @@ class Cycle(VAE):
     def encode(self, x):
         return Posterior(x.flatten(1)[:, :4] + self.error, torch.zeros(len(x), 4))
 
-    def logits(self, z):
+    def parameters_of(self, z):
         return torch.logit(torch.nn.functional.pad(z, (0, 12), value=0.5).view(-1, 1, 4, 4))
 
 

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.stats import energy_distance
+
+from topo_utils.topology import (
+    CriticalEdgeMatching,
+    DistanceMatching,
+    EnergyDistance,
+    NullReference,
+    TopologicalLoss,
+    pairwise_distances,
+)
+
+LOSSES = [
+    DistanceMatching(),
+    DistanceMatching(scale_free=True),
+    CriticalEdgeMatching(),
+    CriticalEdgeMatching(1),
+    CriticalEdgeMatching(1, scale_free=True),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_zero_for_equal_clouds_symmetric_and_batched(loss):
+    x, y = torch.randn(3, 20, 4), torch.randn(3, 20, 2)
+    assert loss(x, x.clone()) == 0
+    torch.testing.assert_close(loss(x, y), loss(y, x))
+    torch.testing.assert_close(loss(x, y), torch.stack([loss(a, b) for a, b in zip(x, y, strict=True)]).mean())
+    assert torch.equal(loss.fit(x)(loss.prepare(x), y), loss(x, y))
+    assert (loss(x, 3 * x) < 1e-10) == loss.scale_free
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradcheck(loss):
+    x, y = torch.randn(9, 3, dtype=torch.float64), torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
+
+
+def test_the_critical_edges_of_h0_are_the_minimum_spanning_tree():
+    x, y = torch.randn(15, 4), torch.randn(15, 3)
+    dx, dy = pairwise_distances(x), pairwise_distances(y)
+    total = 0.0
+    for distances in (dx, dy):
+        i, j = minimum_spanning_tree(distances.double().numpy()).nonzero()
+        total += (dx[i, j] - dy[i, j]).square().sum() / 2
+    torch.testing.assert_close(CriticalEdgeMatching()(x, y), total / 15)
+
+
+def test_loops_add_their_edges():
+    angle = 2 * torch.pi * torch.arange(12) / 12
+    circle = torch.stack([angle.cos(), 1.1 * angle.sin()], 1)
+    assert (
+        CriticalEdgeMatching(1).prepare(circle).critical.sum() == CriticalEdgeMatching().prepare(circle).critical.sum() + 2
+    )
+
+
+def test_the_energy_distance_is_scipys_on_the_line():
+    x, y = torch.randn(200, 1), 1 + torch.randn(150, 1)
+    squared = energy_distance(x[:, 0].numpy(), y[:, 0].numpy()) ** 2
+    biased = EnergyDistance()(x, y)
+    within = [
+        pairwise_distances(cloud).sum() / (n * (n - 1)) - pairwise_distances(cloud).mean()
+        for cloud, n in ((x, 200), (y, 150))
+    ]
+    assert (biased + sum(within)).item() == pytest.approx(squared, rel=1e-3)
+    assert abs(EnergyDistance()(torch.randn(500, 2), torch.randn(500, 2)).item()) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "shuffled"])
+def test_null_references_keep_moments_and_lose_the_shape(kind):
+    angle = 2 * torch.pi * torch.arange(400) / 400
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    null = NullReference(TopologicalLoss(), kind).fit(circle)
+    cloud = null.null(circle)
+    torch.testing.assert_close(cloud.mean(0), circle.mean(0), atol=0.12, rtol=0)
+    torch.testing.assert_close(cloud.T.cov(), circle.T.cov(), atol=0.12, rtol=0)
+    assert torch.equal(cloud, null.null(circle)), "the same reference has the same null"
+    assert null(circle, cloud) == 0
+    assert null(circle, circle) > null.loss(circle, circle.flip(0))
+    assert torch.equal(null(null.prepare(circle), circle), null(circle, circle))
+
+
+def test_wrong_use_is_named():
+    with pytest.raises(ValueError, match="wanted as many clouds and points"):
+        DistanceMatching()(torch.randn(8, 2), torch.randn(9, 2))
+    with pytest.raises(ValueError, match="wanted clouds in one space"):
+        EnergyDistance()(torch.randn(8, 2), torch.randn(8, 3))
+    with pytest.raises(ValueError, match="wanted finite values"):
+        CriticalEdgeMatching()(torch.randn(8, 2), torch.full((8, 2), torch.nan))
+    with pytest.raises(ValueError, match="dimensions: wanted one of 0, 1"):
+        CriticalEdgeMatching(2)
+    with pytest.raises(ValueError, match="kind: wanted one of"):
+        NullReference(TopologicalLoss(), "uniform")
