@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 
-from topo_utils.datasets import images
+from topo_utils.datasets import graphs, images, masks, molecules, proteins, shapes
 from topo_utils.datasets._dataset import SPLITS, DataError, Dataset, Domain, Source
 
-REGISTRY: dict[str, Source] = {source.name: source for module in (images,) for source in module.SOURCES}
+REGISTRY: dict[str, Source] = {
+    source.name: source for module in (images, molecules, proteins, graphs, shapes, masks) for source in module.SOURCES
+}
 
 __all__ = ["REGISTRY", "SPLITS", "DataError", "Dataset", "Domain", "Source", "load"]
 

@@ -5,25 +5,43 @@ from __future__ import annotations
 import argparse
 import sys
 
-from topo_utils.datasets import REGISTRY, DataError
+from topo_utils.datasets import REGISTRY, DataError, Source
+
+FETCH = "python -m topo_utils.datasets fetch"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m topo_utils.datasets", description="List or fetch data sets.")
     commands = parser.add_subparsers(dest="command")
-    fetchable = [name for name, source in REGISTRY.items() if hasattr(source, "fetch")]
-    commands.add_parser("fetch", help="download one").add_argument("name", choices=fetchable)
+    commands.add_parser("fetch", help="download one").add_argument("name", choices=REGISTRY)
     options = parser.parse_args(arguments)
     if options.command == "fetch":
-        try:
-            print(f"{options.name} is in {REGISTRY[options.name].fetch()}")
-        except (DataError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        return 0
+        return _fetch(REGISTRY[options.name])
+    width = max(map(len, REGISTRY))
     for name, source in REGISTRY.items():
-        state = "present" if source.present() else f"missing: python -m topo_utils.datasets fetch {name}"
-        print(f"{name:10} {source.summary}\n{'':10} licence: {source.licence}\n{'':10} {state}")
+        print(f"{name:{width}}  {source.summary}")
+        print(f"{'':{width}}  licence: {source.licence}")
+        print(f"{'':{width}}  {_state(source)}\n")
+    return 0
+
+
+def _state(source: Source) -> str:
+    if source.present():
+        return "present"
+    if hasattr(source, "fetch"):
+        return f"missing: {FETCH} {source.name}"
+    return "missing: there is no download; name a folder that holds it in TOPO_DATA, see data/README.md"
+
+
+def _fetch(source: Source) -> int:
+    if not hasattr(source, "fetch"):
+        print(f"{source.name} is {_state(source)}")
+        return 0 if source.present() else 1
+    try:
+        print(f"{source.name} is in {source.fetch()}")
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

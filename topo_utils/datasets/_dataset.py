@@ -53,7 +53,7 @@ class Domain(ABC):
         """What is wrong with finite float32 ``items`` of at least one row, in the form "wanted ..., got ..."; or None."""
 
     @abstractmethod
-    def draw(self, axes: Axes, item: Float[Tensor, "..."]) -> None:
+    def draw(self, axes: Axes, item: Tensor) -> None:
         """Draw one item, without ticks."""
 
     def cloud(self, items: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
@@ -129,8 +129,8 @@ class Dataset:
         for name, values in self.properties.items():
             if len(values) != len(self.items):
                 raise DataError(f"{what}: wanted {len(self.items)} values of the property '{name}', got {len(values)}")
-        bad = ~self.items.isfinite().flatten(1).all(1)
-        if bad.any():
+        if not all(map(torch.isfinite, self.items.aminmax())):  # without a mask of the size of the items
+            bad = ~self.items.isfinite().flatten(1).all(1)
             first = int(bad.nonzero()[0])
             value = self.items[first][~self.items[first].isfinite()][0].item()
             raise DataError(f"{what}: wanted finite values, got {value} in item {first} ({int(bad.sum())} such items)")
@@ -201,7 +201,9 @@ class Source(ABC):
     def missing(self, files: str, how: str, root: Path | None = None, folder: str | None = None) -> DataError:
         """The error to raise when the files are nowhere: what, where it was looked for, and how to get it."""
         places = " nor in ".join(map(str, paths.places(folder or self.name, root)))
-        return DataError(f"the data set '{self.name}' is not in {places}. {how}, or name a folder that holds {files} in TOPO_DATA")
+        return DataError(
+            f"the data set '{self.name}' is not in {places}. {how}, or name a folder that holds {files} in TOPO_DATA"
+        )
 
 
 def share(indices: np.ndarray, sizes: Mapping[str, int], split: str) -> np.ndarray:

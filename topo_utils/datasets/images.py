@@ -61,9 +61,8 @@ class Images(Domain):
 
     def draw(self, axes: Axes, item: Float[Tensor, "c h w"]) -> None:
         pixels = item.detach().cpu().clamp(0, 1)
-        axes.imshow(
-            pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest"
-        )
+        pixels = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
+        axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
 
@@ -164,10 +163,8 @@ class _Published(Source):
             wanted = " and ".join(f"{self.folder}/{file}" for file in self.files)
             raise self.missing(wanted, self.remedy, root, self.folder)
         images, labels = self.read(folder, "test" if split == "test" else "train")
-        everything = np.arange(len(images))
-        return _dataset(
-            self, split, images, labels, everything if split == "test" else share(everything, self.sizes, split)
-        )
+        chosen = np.arange(len(images))
+        return _dataset(self, split, images, labels, chosen if split == "test" else share(chosen, self.sizes, split))
 
     def _checked(self, folder: Path, file: str) -> tuple[Path, str, str]:
         """A file, its MD5 and the repair, as :func:`verified` and :func:`read_npz` take them."""

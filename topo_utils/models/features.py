@@ -42,7 +42,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], dimension: int, domain: str = "images", width: int = 16):
         super().__init__()
-        self.encoder = networks.encoder(domain, shape, width, dimension)
+        self.encoder = networks.invariant_encoder(domain, shape, width, dimension)
         self.decoder = networks.decoder(domain, shape, width, dimension)
         self.likelihood = networks.likelihood(domain, shape)
         self.discrete = domain in ("graphs", "molecules")
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, domain: str = "images", dimension: int = 64, width: int = 16):
         super().__init__()
-        self.body = nn.Sequential(networks.encoder(domain, shape, width, dimension), nn.SiLU(), nn.Dropout(0.3))
+        self.body = nn.Sequential(networks.invariant_encoder(domain, shape, width, dimension), nn.SiLU(), nn.Dropout(0.3))
         self.head = nn.Linear(dimension, classes)
 
     def features(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch d"]:
@@ -126,7 +126,8 @@ def initial_autoencoder(
     dimension
         Dimension of the features.
     epochs
-        Epochs of its training (Adam, batches of 128); None: 30, fewer for large data, whose 2,000 steps suffice.
+        Epochs of its training (Adam, batches of 128); None: 30; more for data of which these make few steps, fewer for
+        large data, whose 2,000 steps suffice.
     seed
         Of its training.
 
@@ -182,8 +183,8 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
 
 
 def _epochs(most: int, data: Dataset) -> int:
-    """Epochs that make about 2,000 steps, at most ``most`` and at least three."""
-    return max(3, min(most, 2000 * BATCH // len(data)))
+    """Epochs that make about 2,000 steps, at most ``most`` where these make 600, and at least three."""
+    return max(3, min(max(most, 600 * BATCH // len(data)), 2000 * BATCH // len(data)))
 
 
 def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float = 0.1) -> Tensor:

@@ -35,16 +35,21 @@ def likelihood(domain: str, shape: tuple[int, ...]) -> Likelihood:
 def encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
     """Items ``(batch, *shape)`` to ``(batch, out)``.
 
-    Convolutions for images. Message passing for graphs and molecules, whose sum over the nodes does not depend on their
-    order. Fully connected layers for proteins, which are superposed, and for points.
+    Convolutions for images; fully connected layers for all others: graphs and molecules come in a canonical order, proteins
+    are superposed.
     """
     if domain in ("images", "masks"):
         return conv_encoder(shape, width, out)
+    return nn.Sequential(nn.Flatten(), mlp(math.prod(shape), 8 * width, out))
+
+
+def invariant_encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
+    """As :func:`encoder`, but by message passing for graphs and molecules: the order of the nodes does not count."""
     if domain == "graphs":
         return GraphEncoder(1, 1, 4 * width, out)
     if domain == "molecules":
         return MoleculeEncoder(4 * width, out)
-    return nn.Sequential(nn.Flatten(), mlp(math.prod(shape), 8 * width, out))
+    return encoder(domain, shape, width, out)
 
 
 def decoder(domain: str, shape: tuple[int, ...], width: int, inputs: int) -> nn.Module:

@@ -1,0 +1,318 @@
+"""The diffusion model under TopoDiffusionLite (the proposal, section 2.5 B): x_t = x + σ ε, and a network that predicts ε.
+
+What is taken from EDM (Karras, Aittala, Aila & Laine, "Elucidating the design space of diffusion-based generative models",
+NeurIPS 2022, arXiv:2206.00364): the preconditioning of the network (table 1; see :class:`Diffusion`), the spacing of noise
+levels (eq. 5), Heun's method and the added noise of the stochastic sampler (algorithms 1 and 2), the log-normal
+distribution of σ in training. What is not: its weight of the loss, for the loss is the proposal's, ‖ε - ε̂‖². In EDM's terms
+that is the weight λ(σ) = 1/σ², which fades at high noise, where EDM's fades at none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.special import ndtr, ndtri
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+SCHEDULES = ("lognormal", "loguniform")
+SAMPLERS = ("heun", "euler")
+RHO = 7.0  # of the spacing of noise levels: the higher, the more of them are low (Karras et al. 2022, section 3)
+CENTRE, SPREAD = -0.5, 1.2  # of ln(σ / σ_data) in training: EDM's -1.2 and 1.2 at its σ_data = 1/2
+
+
+class Terms(NamedTuple):
+    """What a training step needs of a batch; all of it carries gradients."""
+
+    noise: Float[Tensor, "batch ..."]
+    """ε̂."""
+    denoised: Float[Tensor, "batch ..."]
+    """x̃_t = x_t - σ ε̂."""
+    error: Float[Tensor, " batch"]
+    """‖ε - ε̂‖², summed over the item."""
+
+
+class Diffusion(nn.Module):
+    """Variance-exploding diffusion that predicts the noise.
+
+    With the data's mean m and standard deviation σ_data (:meth:`fit_scale`), the network F sees u and gives ε̂ by
+
+        u = (x_t - m) / √(σ² + σ_data²),    ε̂ = (σ u + σ_data F(u, ln(σ / σ_data) / 4)) / √(σ² + σ_data²).
+
+    Why: u has unit variance. The best linear guess of ε from x_t is σ (x_t - m) / (σ² + σ_data²), the first term, so that F
+    has to add what a Gaussian model cannot know. What it has to give, (σ_data ε - σ (x - m) / σ_data) / √(σ² + σ_data²),
+    has unit variance too, at every σ: at low noise F gives the noise, at high noise the item. For x̃_t = x_t - σ ε̂ this is
+    EDM's c_skip, c_out, c_in and c_noise, F being minus EDM's; it is the v of Salimans & Ho, "Progressive distillation",
+    ICLR 2022. In terms of F the loss ‖ε - ε̂‖² has the weight σ_data² / (σ² + σ_data²).
+
+    Items are real numbers, whatever their domain: samples of images are to be clamped to [0, 1] by the caller, those of
+    one-hot items or adjacency matrices to be read as the domain says.
+
+    Parameters
+    ----------
+    network
+        F, called as ``network(u, level, condition)``: see :mod:`topo_utils.models.unet`.
+    shape
+        Shape of an item.
+    sigma_min
+        The lowest noise level, in units of σ_data. Samples keep about this much noise at most: 0.02 is 1.6 grey levels of
+        255 for digits. Far below it there is nothing left to learn.
+    sigma_max
+        The highest noise level, in units of the data's standard deviation along their first principal axis. Sampling starts
+        from a Gaussian whose variance is right on average, but not along that axis: there the deviation of the samples
+        comes out short by about 1 / (2 sigma_max²), 2 %.
+    schedule
+        Distribution of σ in training, between these levels. ``"lognormal"``: ln(σ / σ_data) is normal, as in EDM;
+        ``"loguniform"``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        sigma_min: float = 0.02,
+        sigma_max: float = 5.0,
+        schedule: str = "lognormal",
+    ):
+        super().__init__()
+        if not 0 < sigma_min < sigma_max < math.inf:
+            raise ValueError(f"sigma_min, sigma_max: wanted 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+        _check_name("schedule", schedule, SCHEDULES)
+        self.network, self.shape, self.schedule = network, tuple(shape), schedule
+        self.limits = sigma_min, sigma_max
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("sigma_data", torch.ones(()))
+        self.register_buffer("sigma_min", torch.tensor(sigma_min))
+        self.register_buffer("sigma_max", torch.tensor(sigma_max))
+
+    @torch.no_grad()
+    def fit_scale(self, items: Float[Tensor, "n ..."]) -> Diffusion:
+        """Take m, σ_data and the limits of σ from training items; they are kept with the weights. Returns itself.
+
+        m is the mean item; σ_data the root of the mean variance of a coordinate. Until this is called, the data are taken
+        to have zero mean and unit variance.
+
+        Raises
+        ------
+        ValueError
+            Items of another shape, or not finite, or all equal.
+        """
+        self._check_shape("items", items)
+        _check_finite("items", items)
+        mean = items.mean(0)
+        centred = (items - mean).flatten(1)
+        sigma = centred.square().mean().sqrt()
+        if not sigma > 0:
+            raise ValueError(f"items: wanted items that differ from each other, got {len(items)} equal ones")
+        self.mean.copy_(mean)
+        self.sigma_data.copy_(sigma)
+        self.sigma_min.copy_(self.limits[0] * sigma)
+        self.sigma_max.copy_(self.limits[1] * _principal_deviation(centred))
+        return self
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch ..."],
+        sigma: Float[Tensor, " batch"] | float,
+        condition: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch ..."]:
+        """ε̂ = s_θ(x_t, σ), the predicted noise.
+
+        Parameters
+        ----------
+        x_t
+            Noisy items, in the units of the data.
+        sigma
+            Noise level of each item, or one for all, in the same units.
+        condition
+            Class of each item, if the network was made with classes.
+
+        Raises
+        ------
+        ValueError
+            Another shape, numbers that are not finite, σ ≤ 0, a condition that is missing, unexpected or out of range.
+        """
+        self._check_shape("x_t", x_t)
+        _check_finite("x_t", x_t)
+        sigma = self._column(sigma, x_t)
+        if not (sigma > 0).all():
+            raise ValueError(f"sigma: wanted noise levels above 0, got {sigma.min().item()}")
+        norm = torch.hypot(sigma, self.sigma_data)
+        u = (x_t - self.mean) / norm
+        level = (sigma / self.sigma_data).log().flatten() / 4
+        return (sigma * u + self.sigma_data * self.network(u, level, condition)) / norm
+
+    def denoised(
+        self,
+        x_t: Float[Tensor, "batch ..."],
+        sigma: Float[Tensor, " batch"] | float,
+        condition: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch ..."]:
+        """x̃_t = x_t - σ ε̂, the estimate of E[x | x_t]. Parameters and errors are those of :meth:`forward`."""
+        predicted = self(x_t, sigma, condition)
+        return x_t - self._column(sigma, x_t) * predicted
+
+    def loss_terms(
+        self,
+        x: Float[Tensor, "batch ..."],
+        sigma: Float[Tensor, " batch"],
+        noise: Float[Tensor, "batch ..."],
+        condition: Int[Tensor, " batch"] | None = None,
+    ) -> Terms:
+        """The proposal's loss of each item, for σ of :meth:`sample_sigma` and ε ~ N(0, I); errors as :meth:`forward`."""
+        self._check_shape("x", x)
+        if noise.shape != x.shape:
+            raise ValueError(f"noise: wanted the shape of x, {tuple(x.shape)}, got {tuple(noise.shape)}")
+        column = self._column(sigma, x)
+        x_t = x + column * noise
+        predicted = self(x_t, sigma, condition)
+        return Terms(predicted, x_t - column * predicted, (noise - predicted).square().flatten(1).sum(1))
+
+    def sample_sigma(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " count"]:
+        """Noise levels for training: from ``schedule``, cut off at the limits. Drawn on the generator's device."""
+        low, high = self.sigma_min.log(), self.sigma_max.log()
+        uniform = self._draw(torch.rand, (count,), generator)
+        if self.schedule == "loguniform":
+            return torch.lerp(low, high, uniform).exp()
+        centre = self.sigma_data.log() + CENTRE
+        quantiles = torch.lerp(ndtr((low - centre) / SPREAD), ndtr((high - centre) / SPREAD), uniform)
+        return (centre + SPREAD * ndtri(quantiles)).exp().clamp(self.sigma_min, self.sigma_max)  # rounding may reach over
+
+    def levels(self, steps: int) -> Float[Tensor, " steps+1"]:
+        """Noise levels of the samplers, falling from the highest to the lowest, then 0 (Karras et al. 2022, eq. 5)."""
+        if steps < 1:
+            raise ValueError(f"steps: wanted at least 1, got {steps}")
+        ramp = torch.linspace(0, 1, steps, device=self.mean.device)
+        levels = torch.lerp(self.sigma_max ** (1 / RHO), self.sigma_min ** (1 / RHO), ramp) ** RHO
+        return torch.cat([levels, levels.new_zeros(1)])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        steps: int = 30,
+        sampler: str = "heun",
+        churn: float = 0.0,
+        condition: Int[Tensor, " count"] | None = None,
+        trajectory: bool = False,
+    ) -> Float[Tensor, "count ..."] | tuple[Float[Tensor, "count ..."], Float[Tensor, "steps count ..."]]:
+        """New items: the probability flow dx/dσ = ε̂(x, σ) from noise down to σ = 0.
+
+        Parameters
+        ----------
+        count
+            Number of items, all made at once; for very many, call it again with the same generator.
+        generator
+            Gives all random numbers, drawn on its device: a CPU generator gives the same noise on every device. None:
+            torch's global one.
+        steps
+            Steps along :meth:`levels`. Heun's method calls the network twice a step, but once in the last.
+        sampler
+            ``"heun"``, of second order, or ``"euler"``, of first.
+        churn
+            S_churn of Karras et al. 2022, algorithm 2, at all noise levels: before each step, σ is raised by the factor
+            1 + min(churn / steps, √2 - 1) by fresh noise, which makes up for errors of the steps before. 0: no noise is
+            added, and the items depend on the first noise alone.
+        condition
+            Class of each item, if the network was made with classes.
+        trajectory
+            Return also x̃_t at each step.
+
+        Returns
+        -------
+        Tensor, or pair of Tensor
+            Items ``(count, *shape)``; x̃_t ``(steps, count, *shape)``.
+
+        Raises
+        ------
+        ValueError
+            Count or steps below 1, churn below 0, an unknown sampler; a condition as in :meth:`forward`.
+        """
+        if count < 1:
+            raise ValueError(f"count: wanted at least 1, got {count}")
+        if not 0 <= churn < math.inf:
+            raise ValueError(f"churn: wanted a number of at least 0, got {churn}")
+        _check_name("sampler", sampler, SAMPLERS)
+        levels = self.levels(steps).tolist()
+        raising = 1 + min(churn / steps, math.sqrt(2) - 1)
+        size = (count, *self.shape)
+        x = self.mean + torch.hypot(self.sigma_max, self.sigma_data) * self._draw(torch.randn, size, generator)
+        estimates = []
+        for sigma, following in pairwise(levels):
+            if churn:
+                raised = raising * sigma
+                x = x + math.sqrt(raised**2 - sigma**2) * self._draw(torch.randn, size, generator)
+                sigma = raised
+            slope = self(x, sigma, condition)
+            if trajectory:
+                estimates.append(x - sigma * slope)
+            if sampler == "heun" and following:
+                slope = (slope + self(x + (following - sigma) * slope, following, condition)) / 2
+            x = x + (following - sigma) * slope
+        return (x, torch.stack(estimates)) if trajectory else x
+
+    def _draw(self, draw: Callable, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        device = self.mean.device if generator is None else generator.device
+        return draw(size, generator=generator, device=device).to(self.mean)
+
+    def _column(self, sigma: Tensor | float, x: Tensor) -> Tensor:
+        """σ in a shape that multiplies the items ``x``."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if sigma.ndim and sigma.shape != x.shape[:1]:
+            raise ValueError(f"sigma: wanted one noise level for each of {len(x)} items, got shape {tuple(sigma.shape)}")
+        return sigma.expand(len(x)).view(-1, *(1 for _ in self.shape))
+
+    def _check_shape(self, name: str, items: Tensor) -> None:
+        if tuple(items.shape[1:]) != self.shape:
+            wanted = ", ".join(map(str, ("batch", *self.shape)))
+            raise ValueError(f"{name}: wanted items of shape ({wanted}), got {tuple(items.shape)}")
+
+
+def ema(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """Exponential moving average of a model's weights, itself a model: ``average.module``.
+
+    Call ``average.update_parameters(model)`` after each step of the optimiser: average ← d · average + (1 - d) · weights.
+    In update n, d is ``decay`` or (1 + n) / (10 + n), whichever is smaller: after few steps it is an average over about
+    their last tenth, and the initial weights are soon forgotten. ``state_dict`` has all that a checkpoint needs.
+
+    Raises
+    ------
+    ValueError
+        ``decay`` outside of [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay: wanted a number in [0, 1), got {decay}")
+
+    def update(average: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(average, weights, updates)
+
+    return AveragedModel(model, multi_avg_fn=update).requires_grad_(False)
+
+
+def _principal_deviation(centred: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Standard deviation of centred points along their first principal axis, by power iteration."""
+    direction = centred[centred.square().sum(1).argmax()]
+    for _ in range(20):
+        direction = normalize(centred.T @ (centred @ direction), dim=0)
+    return (centred @ direction).square().mean().sqrt()
+
+
+def _check_finite(name: str, items: Tensor) -> None:
+    if not torch.isfinite(items).all():
+        first = int((~torch.isfinite(items)).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity in item {first}")
+
+
+def _check_name(name: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise ValueError(f"{name}: wanted one of {', '.join(map(repr, names))}, got {value!r}")
