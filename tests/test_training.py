@@ -77,9 +77,9 @@ def test_regularizers_reach_the_networks(comparison, options, digits, features):
 
     def value():
         torch.manual_seed(1)
-        references = module.references(x, module.initial_autoencoder.features(x))
-        clouds = module.objective(training.Batch(x, None, references))[2]
-        return module.regularizers[comparison](references[comparison], clouds[comparison]())
+        batch = training.Batch(x, module.initial_autoencoder.features(x))
+        batch = batch._replace(references=module.references(batch))
+        return module.objective(batch)[2][comparison]()
 
     weight = model.decoder[0].weight if comparison == "generated" else model.encoder[-1].weight
     (gradient,) = torch.autograd.grad(value(), weight)
@@ -99,8 +99,8 @@ def test_preparing_ahead_in_the_background_changes_nothing(digits, features, mon
 
     def iterate(self):
         for indices in self.sampler:
-            parts = self.items[indices], self.features[indices]
-            yield training.Batch(*parts, self.prepare(*parts))
+            batch = self.data.take(indices)
+            yield batch._replace(references=self.prepare(batch))
 
     monkeypatch.setattr(training.Loader, "__iter__", iterate)
     assert equal(ahead, train(config, digits, features))
@@ -108,15 +108,16 @@ def test_preparing_ahead_in_the_background_changes_nothing(digits, features, mon
 
 def test_a_loader_keeps_the_order_and_passes_errors_on():
     items = torch.arange(40.0)
-    loader = Loader(items, Batches(40, 5, seed=0), 2 * items, prepare=lambda x, y: (x + y).sum(), every=3)
+    data = training.Batch(items, features=2 * items)
+    loader = Loader(data, Batches(40, 5, seed=0), lambda batch: {"sum": (batch.items + batch.features).sum()}, every=3)
     batches = list(loader)
     assert len(batches) == len(loader) == 8
     assert torch.equal(torch.cat([batch.items for batch in batches]), items[torch.cat(list(loader.sampler))])
-    for index, (x, y, prepared) in enumerate(batches):
-        assert torch.equal(y, 2 * x)
-        assert (prepared == 3 * x.sum()) if index % 3 == 0 else prepared is None
+    for index, batch in enumerate(batches):
+        assert torch.equal(batch.features, 2 * batch.items)
+        assert (batch.references["sum"] == 3 * batch.items.sum()) if index % 3 == 0 else batch.references is None
     with pytest.raises(ZeroDivisionError):
-        list(Loader(items, Batches(40, 5, seed=0), items, prepare=lambda x, y: 1 / 0))
+        list(Loader(data, Batches(40, 5, seed=0), lambda batch: 1 / 0))
 
 
 def test_every_second_step_has_the_topological_term(digits, features):

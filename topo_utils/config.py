@@ -132,9 +132,51 @@ class VAEConfig(RunConfig):
 
 
 class DiffusionConfig(RunConfig):
-    """Parameters of a training run of the diffusion models; with γ = 0 the plain model, bit for bit."""
+    """Parameters of a training run of the diffusion models; with all weights γ zero the plain model, bit for bit.
 
+    Noise levels are in units of the data's standard deviation σ_data.
+    """
+
+    sigma_min: Annotated[float, Field(gt=0)] = 0.02
+    sigma_max: Annotated[float, Field(gt=0, description="in units of the deviation along the first principal axis")] = 5.0
+    schedule: Annotated[Literal["lognormal", "loguniform"], Field(description="distribution of σ in training")] = (
+        "lognormal"
+    )
+    decay: Annotated[float, Field(ge=0, lt=1, description="of the moving average of the weights")] = 0.999
+    condition: Annotated[
+        Literal["none", "components", "holes"], Field(description="Betti number of an item that the network is told")
+    ] = "none"
+    topological_sigma: Annotated[
+        float, Field(gt=0, description="highest noise level at which a denoised estimate is compared")
+    ] = 0.5
     gamma_denoised: Annotated[Gamma, Field(description="F(x) against F(x̃), x̃ the denoised estimate")] = 0.0
+    gamma_sample: Annotated[Gamma, Field(description="each item against its estimate, by its own topology")] = 0.0
+    gamma_betti: Annotated[Gamma, Field(description="TopoDiffusionNet's loss of x̃, given the item's Betti number")] = 0.0
+    betti_form: Annotated[
+        Literal["paper", "code"], Field(description="TopoDiffusionNet's loss as published, or as its code has it")
+    ] = "paper"
+    betti_dimension: Annotated[Literal[0, 1], Field(description="Betti number of that loss")] = 0
+
+    @model_validator(mode="after")
+    def _possible(self) -> DiffusionConfig:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"parameter 'sigma_min': wanted less than sigma_max ({self.sigma_max}), got {self.sigma_min}")
+        if self.regularizer != "topological" and self.gamma_sample:
+            raise ValueError("parameter 'gamma_sample': wanted 0 with a control in the place of L_topo")
+        if self.condition != "none" and self.betti_dimension != ("components", "holes").index(self.condition):
+            raise ValueError(
+                f"parameter 'betti_dimension': wanted that of the condition '{self.condition}', got {self.betti_dimension}"
+            )
+        return self
+
+    @property
+    def model(self) -> str:
+        """``diffusion``, ``topodiffusion-lite``, ``topodiffusionnet``, or ``diffusion-`` and the control."""
+        if self.gamma_betti:
+            return "topodiffusionnet"
+        if self.gammas:
+            return "topodiffusion-lite" if self.regularizer == "topological" else f"diffusion-{self.regularizer}"
+        return "diffusion"
 
 
 def _explain(error: ValidationError, schema: type[BaseModel]) -> str:

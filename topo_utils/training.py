@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +23,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from topo_utils.config import RunConfig
+from topo_utils.config import DiffusionConfig, RunConfig
 from topo_utils.datasets import REGISTRY, Dataset
+from topo_utils.models.diffusion import Diffusion, ema
 from topo_utils.models.features import Autoencoder, Identity, features_of
+from topo_utils.models.topodiffusionnet import BettiLoss
+from topo_utils.models.unet import ResidualMLP, UNet
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator, seed_everything
 from topo_utils.topology import (
@@ -43,11 +47,28 @@ class DivergenceError(RuntimeError):
 
 
 class Batch(NamedTuple):
-    """Items, F of them (None when nothing is compared), and what the regularisers made of the latter (None for no step)."""
+    """Items, and what belongs to each of them.
+
+    Attributes
+    ----------
+    items
+        ``(batch, ...)``.
+    features
+        F of the items, ``(batch, d)``; None when nothing is compared.
+    betti
+        Betti number of each item, ``(batch,)``; None when none is needed.
+    references
+        What the regularisers made ahead of the features, by comparison; None when this step has no regulariser.
+    """
 
     items: Tensor
-    features: Tensor | None
-    references: dict[str, Any] | None
+    features: Tensor | None = None
+    betti: Tensor | None = None
+    references: dict[str, Any] | None = None
+
+    def take(self, chosen: Tensor) -> Batch:
+        """Some of the items, with what belongs to them."""
+        return Batch(*(None if each is None else each[chosen] for each in self[:3]))
 
 
 class Trained(NamedTuple):
@@ -95,10 +116,10 @@ class Training(lightning.LightningModule):
         checkpoint["run"] = self.config.digest()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss, terms, clouds = self.objective(batch)
+        loss, terms, comparisons = self.objective(batch)
         start = time.perf_counter()
         if batch.references is not None:
-            compared = {name: self.regularizers[name](batch.references[name], make()) for name, make in clouds.items()}
+            compared = {name: compare() for name, compare in comparisons.items() if name in self.config.gammas}
             penalty = sum(self.config.gammas[name] * value for name, value in compared.items())
             terms |= {f"topological_{name}": value for name, value in compared.items()}
         terms["seconds_topological"] = torch.tensor(time.perf_counter() - start)
@@ -113,13 +134,15 @@ class Training(lightning.LightningModule):
         return loss
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
-        """Loss without regulariser, its terms, and for each comparison what makes its clouds."""
+        """Loss without regulariser, its terms, and for each comparison a function that makes it."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def references(self, items: Tensor, features: Tensor) -> dict[str, Any]:
+    def references(self, batch: Batch) -> dict[str, Any]:
         """The data side of the regularisers. It needs no model, so it can be made ahead."""
-        clouds = {name: self.items(items) if name == "sample" else self.clouds(features) for name in self.regularizers}
+        clouds = {
+            name: self.items(batch.items) if name == "sample" else self.clouds(batch.features) for name in self.regularizers
+        }
         return {name: loss.prepare(clouds[name]) for name, loss in self.regularizers.items()}
 
     def clouds(self, points: Tensor) -> Tensor:
@@ -178,7 +201,10 @@ class TrainingVAE(Training):
             "sample": lambda: self.items(self.model.likelihood.mean(parameters)),
         }
         loss = terms["reconstruction"] + self.config.beta * terms["kl"]
-        return loss, terms, {name: clouds[name] for name in self.regularizers}
+        return loss, terms, {name: partial(self.compare, name, batch, make) for name, make in clouds.items()}
+
+    def compare(self, name: str, batch: Batch, make: Callable[[], Tensor]) -> Tensor:
+        return self.regularizers[name](batch.references[name], make())
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
         (x,) = batch
@@ -186,6 +212,59 @@ class TrainingVAE(Training):
         parameters = self.model.parameters_of(posterior.mean)
         terms = {"reconstruction": self.model.likelihood.nats(parameters, x), "kl": posterior.kl()}
         self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, batch_size=len(x))
+
+
+class TrainingDiffusion(Training):
+    """Loss = E‖ε - ε̂‖² + Σ γ w L_topo(x̃, x), the mean over the batch (the proposal, section 2.5 B).
+
+    The estimates x̃ of the items with the lowest noise levels make the cloud, at most ``cloud_size`` of them and only those
+    of σ ≤ ``topological_sigma``: above, x̃ is a blurred mean whose shape is not to be that of the data. The term has the
+    weight w = mean of σ_data² / (σ² + σ_data²), the share of the item in x_t, and is left out with fewer than four items.
+    """
+
+    def __init__(self, model: Diffusion, config: DiffusionConfig, features: nn.Module, regularizers: dict[str, nn.Module]):
+        super().__init__(model, config, features, regularizers)
+        self.average = ema(model, config.decay)
+        self.betti_loss = BettiLoss(config.betti_form, config.betti_dimension)
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
+        x, sigma = batch.items, self.model.sample_sigma(len(batch.items))
+        found = self.model.loss_terms(x, sigma, torch.randn_like(x), self.condition(batch))
+        lowest = sigma.argsort()[: self.config.cloud_size]
+        chosen = lowest[sigma[lowest] <= self.config.topological_sigma * self.model.sigma_data]
+        weight = 1 / (1 + (sigma[chosen] / self.model.sigma_data).square())
+        fewer, estimates = batch.take(chosen), found.denoised[chosen]
+
+        def cloud(points: Tensor) -> Tensor:
+            return self.initial_autoencoder.features(points)
+
+        comparisons = {
+            "denoised": lambda: self.regularizers["denoised"](fewer.features, cloud(estimates)) * weight.mean(),
+            "sample": lambda: self.regularizers["sample"](self.items(fewer.items), self.items(estimates)) * weight.mean(),
+            "betti": lambda: (self.betti_loss.per_item(estimates, fewer.betti) * weight).mean(),
+        }
+        if len(chosen) < 4:
+            comparisons = dict.fromkeys(comparisons, lambda: 0 * found.error.sum())
+        error = found.error.mean()
+        return error, {"noise": error}, comparisons
+
+    def condition(self, batch: Batch) -> Tensor | None:
+        return None if self.config.condition == "none" else batch.betti
+
+    def references(self, batch: Batch) -> dict[str, Any]:
+        """Nothing can be made ahead: the noise decides which items are compared."""
+        return {}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
+        stream = generator(self.config.seed, "validation", index)
+        x = batch[0]
+        sigma, noise = self.model.sample_sigma(len(x), stream), torch.randn(x.shape, generator=stream).to(x)
+        condition = self.condition(Batch(x, None, *batch[1:]))
+        error = self.average.module.loss_terms(x, sigma, noise, condition).error.mean()
+        self.log("validation/noise", error, batch_size=len(x))
 
 
 class History(Callback):
@@ -266,12 +345,12 @@ class Loader:
 
     Parameters
     ----------
-    items
-        All items, ``(n, ...)``.
+    data
+        All items and what belongs to each of them.
     sampler
         Gives the indices of each batch.
-    features
-        F of all items, ``(n, d)``, and what makes references of a batch of both; None: nothing is compared.
+    prepare
+        Makes the references of a batch; None: nothing is compared.
     every
         References for each ``every``-th batch only, the first one included.
     ahead
@@ -280,22 +359,20 @@ class Loader:
 
     def __init__(
         self,
-        items: Tensor,
+        data: Batch,
         sampler: Batches,
-        features: Tensor | None = None,
-        prepare: Callable[[Tensor, Tensor], dict[str, Any]] | None = None,
+        prepare: Callable[[Batch], dict[str, Any]] | None = None,
         every: int = 1,
         ahead: int = 2,
     ):
-        self.items, self.sampler, self.features, self.prepare = items, sampler, features, prepare
-        self.every, self.ahead = every, ahead
+        self.data, self.sampler, self.prepare, self.every, self.ahead = data, sampler, prepare, every, ahead
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.prepare is None:
-            yield from (Batch(self.items[indices], None, None) for indices in self.sampler)
+            yield from map(self.data.take, self.sampler)
             return
         with ThreadPoolExecutor(1) as pool:
             started = (self._start(pool, index, indices) for index, indices in enumerate(self.sampler))
@@ -306,9 +383,8 @@ class Loader:
                 yield batch._replace(references=prepared and prepared.result())
 
     def _start(self, pool: ThreadPoolExecutor, index: int, indices: Tensor) -> tuple[Batch, Future | None]:
-        batch = Batch(self.items[indices], self.features[indices], None)
-        wanted = index % self.every == 0
-        return batch, pool.submit(self.prepare, batch.items, batch.features) if wanted else None
+        batch = self.data.take(indices)
+        return batch, pool.submit(self.prepare, batch) if index % self.every == 0 else None
 
 
 def fit(
@@ -350,10 +426,9 @@ def fit(
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
     module = _module(config, train, features)
-    compared = features_of(features, train.items) if config.gammas else None
-    prepare = module.references if config.gammas else None
+    data, followed = (_data(part, config, features) for part in (train, validation))
     sampler = Batches(len(train), config.batch_size, config.seed, config.devices)
-    batches = Loader(_placed(train.items, config), sampler, _placed(compared, config), prepare, config.every)
+    batches = Loader(data, sampler, module.references if config.gammas else None, config.every)
     history = History()
     trainer = _trainer(config, folder, history, progress, len(batches))
     checkpoint = _usable(folder / CHECKPOINT, config)
@@ -363,18 +438,52 @@ def fit(
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # F is meant to be
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
-        trainer.fit(module, batches, DataLoader(TensorDataset(validation.items), batch_size=500), ckpt_path=checkpoint)
+        parts = [each for each in (followed.items, followed.betti) if each is not None]
+        trainer.fit(module, batches, DataLoader(TensorDataset(*parts), batch_size=500), ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch")
-    return Trained(module.model.cpu().eval(), pd.DataFrame(history.rows))
+    model = module.average.module if isinstance(module, TrainingDiffusion) else module.model
+    return Trained(model.cpu().eval(), pd.DataFrame(history.rows))
 
 
 def _module(config: RunConfig, train: Dataset, features: nn.Module) -> Training:
     """The model that a configuration describes, ready to train."""
-    regularizers = {name: _calibrated(regularizer(config, name), config, name, train, features) for name in config.gammas}
+    compared = [name for name in config.gammas if name != "betti"]
+    regularizers = {name: _calibrated(regularizer(config, name), config, name, train, features) for name in compared}
     seed_everything(config.seed, "initial weights")
+    if isinstance(config, DiffusionConfig):
+        return TrainingDiffusion(_diffusion(config, train), config, features, regularizers)
     model = VAE(train.shape, config.latent_dimension, train.domain.name, config.width)
     return TrainingVAE(model, config, features, regularizers)
+
+
+def _diffusion(config: DiffusionConfig, train: Dataset) -> Diffusion:
+    classes = None if config.condition == "none" else int(betti_numbers(train, config.betti_dimension).max()) + 1
+    if train.domain.name in ("images", "masks"):
+        network = UNet(train.shape, config.width, classes)
+    else:
+        network = ResidualMLP(train.shape, 8 * config.width, classes=classes)
+    return Diffusion(network, train.shape, config.sigma_min, config.sigma_max, config.schedule).fit_scale(train.items)
+
+
+def betti_numbers(data: Dataset, dimension: int) -> Tensor:
+    """Betti number of each image, ``(n,)``: what is known of it, or what its domain finds."""
+    if data.domain.name not in ("images", "masks"):
+        raise ValueError(f"dataset: wanted images or masks, whose Betti numbers are known, got '{data.name}'")
+    known = data.properties.get("betti")
+    return (data.domain.betti(data.items) if known is None else known)[:, dimension]
+
+
+def _data(data: Dataset, config: RunConfig, features: nn.Module) -> Batch:
+    """All items and what the training needs to know of them, on the device where one device does the work."""
+    wanted = isinstance(config, DiffusionConfig) and (config.condition != "none" or config.gamma_betti)
+    parts = (
+        data.items,
+        features_of(features, data.items) if config.gammas else None,
+        betti_numbers(data, config.betti_dimension) if wanted else None,
+    )
+    alone = config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available()
+    return Batch(*(each.cuda() if alone and each is not None else each for each in parts))
 
 
 def regularizer(config: RunConfig, comparison: str) -> nn.Module:
@@ -405,12 +514,6 @@ def _calibrated(loss: nn.Module, config: RunConfig, comparison: str, train: Data
         return loss.fit(train.domain.cloud(train.items[torch.randperm(len(train), generator=stream)[: config.cloud_size]]))
     chosen = torch.stack([torch.randperm(len(train), generator=stream)[: config.cloud_size] for _ in range(16)])
     return loss.fit(features_of(features, train.items[chosen.flatten()]).view(*chosen.shape, -1))
-
-
-def _placed(items: Tensor | None, config: RunConfig) -> Tensor | None:
-    """The whole data set lies on the device, so that no batch has to travel; several devices fetch their batches."""
-    alone = config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available()
-    return items.cuda() if alone and items is not None else items
 
 
 def _trainer(config: RunConfig, folder: Path, history: History, progress: str, steps: int) -> lightning.Trainer:

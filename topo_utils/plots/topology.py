@@ -1,114 +1,31 @@
-"""Figures of the course. Each function returns a matplotlib Figure; a model has the same colour in all of them."""
+"""Diagrams, complexes, vectors of diagrams, and losses (notebooks 01 to 04)."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from topo_utils.plots._style import COLOURS, DIMENSION_COLOURS, DIMENSION_NAMES, styled
 from topo_utils.topology import Diagram
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-STYLE = Path(__file__).with_name("style.mplstyle")
-COLOURS = {
-    "data": "#555555",
-    "vae": "#0072B2",
-    "beta-vae": "#009E73",
-    "topovae": "#D55E00",
-    "vae-distances": "#CC79A7",
-    "vae-critical-edges": "#E69F00",
-    "vae-critical-edges-h1": "#A65E00",
-    "vae-energy": "#56B4E9",
-    "vae-gaussian": "#999999",
-    "vae-shuffled": "#BBBBBB",
-    "diffusion": "#0072B2",
-    "topodiffusion-lite": "#D55E00",
-    "mask-diffusion": "#0072B2",
-    "topodiffusionnet": "#CC79A7",
-}
-NAMES = {
-    "data": "data",
-    "vae": "VAE",
-    "beta-vae": "β-VAE",
-    "topovae": "TopoVAE",
-    "vae-distances": "VAE + all distances",
-    "vae-critical-edges": "VAE + critical edges (H0)",
-    "vae-critical-edges-h1": "VAE + critical edges (H0, H1)",
-    "vae-energy": "VAE + energy distance",
-    "vae-gaussian": "VAE + L_topo to a Gaussian",
-    "vae-shuffled": "VAE + L_topo to a shuffled cloud",
-    "diffusion": "diffusion",
-    "topodiffusion-lite": "TopoDiffusionLite",
-    "mask-diffusion": "mask diffusion",
-    "topodiffusionnet": "TopoDiffusionNet",
-}
-TERMS = {
-    "reconstruction": "reconstruction / nats",
-    "kl": "KL / nats",
-    "noise": "error of the noise, squared, a value",
-    "topological_latent": "L_topo of the latent",
-    "topological_reconstruction": "L_topo of reconstructions",
-    "topological_generated": "L_topo of samples",
-    "topological_sample": "L_topo of single items",
-    "topological_denoised": "L_topo of denoised items",
-    "topological_betti": "TopoDiffusionNet's loss",
-}
-DIMENSION_COLOURS = ("#0072B2", "#D55E00", "#009E73")
-DIMENSION_NAMES = ("H0, components", "H1, loops", "H2, voids")
 
-
-def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the project's style, and close the figure so that a notebook shows it once, where it is returned."""
-
-    @functools.wraps(draw)
-    def styled(*arguments, **options) -> Figure:
-        with plt.style.context(STYLE):
-            figure = draw(*arguments, **options)
-            plt.close(figure)
-        return figure
-
-    return styled
-
-
-@_figure
-def image_rows(
-    rows: dict[str, Float[Tensor, "columns c h w"]], title: str = "", ends: tuple[str, str] = ("", "")
-) -> Figure:
-    """Rows of images in [0, 1] under one another, each with its name; ``ends`` label the first and the last column."""
-    columns = max(map(len, rows.values()))
-    figure, axes = plt.subplots(len(rows), columns, figsize=(0.72 * columns + 0.9, 0.78 * len(rows) + 0.45), squeeze=False)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for axis, image in zip(line, images, strict=False):
-            pixels = image.detach().cpu()
-            axis.imshow(pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1), vmin=0, vmax=1, interpolation="nearest")
-        for axis in line:
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        line[0].set_ylabel(NAMES.get(name, name), rotation=0, ha="right", va="center")
-    axes[0, 0].set_title(ends[0])
-    axes[0, -1].set_title(ends[1])
-    return figure
-
-
-@_figure
+@styled
 def diagrams_and_landscapes(
     diagrams: list[Diagram], landscapes: list[Float[Tensor, "levels grid"]], grid: Float[Tensor, " grid"]
 ) -> Figure:
     """One cloud's persistence diagrams beside its landscapes, H0 and H1; every level is a curve."""
     figure, axes = plt.subplots(1, 1 + len(landscapes), figsize=(3.4 * (1 + len(landscapes)), 3.1))
-    _diagram(axes[0], diagrams)
+    draw_diagram(axes[0], diagrams)
     axes[0].set_title("persistence diagram")
     for h, (axis, levels) in enumerate(zip(axes[1:], landscapes, strict=True)):
         axis.plot(grid, levels.detach().T, color=DIMENSION_COLOURS[h], linewidth=0.8, alpha=0.6)
@@ -117,7 +34,7 @@ def diagrams_and_landscapes(
     return figure
 
 
-def _diagram(axis: Axes, diagrams: list[Diagram]) -> None:
+def draw_diagram(axis: Axes, diagrams: list[Diagram]) -> None:
     """Births and deaths over the diagonal."""
     for h, diagram in enumerate(diagrams):
         births, deaths = diagram.points[diagram.mask].detach().unbind(-1)
@@ -129,17 +46,17 @@ def _diagram(axis: Axes, diagrams: list[Diagram]) -> None:
     axis.legend(loc="lower right")
 
 
-@_figure
+@styled
 def diagrams_side_by_side(diagrams: dict[str, list[Diagram]]) -> Figure:
     """Persistence diagrams of several single clouds, each under its name."""
     figure, axes = plt.subplots(1, len(diagrams), figsize=(3.3 * len(diagrams), 3.1), squeeze=False)
     for axis, (name, bars) in zip(axes[0], diagrams.items(), strict=True):
-        _diagram(axis, bars)
+        draw_diagram(axis, bars)
         axis.set_title(name)
     return figure
 
 
-@_figure
+@styled
 def rips_complexes(
     cloud: Float[Tensor, "n 2"],
     values: dict[str, float],
@@ -188,7 +105,7 @@ def rips_complexes(
     return figure
 
 
-@_figure
+@styled
 def curves(
     panels: dict[str, dict[str, tuple]],
     xlabel: str | list[str],
@@ -225,7 +142,7 @@ def curves(
     return figure
 
 
-@_figure
+@styled
 def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Figure:
     """Single measurements in named rows, one dot each, with their mean as a bar; the panels share the rows."""
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
@@ -243,7 +160,7 @@ def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Fi
     return figure
 
 
-@_figure
+@styled
 def matching(x: Diagram, y: Diagram, pairs: list[tuple[Tensor, Tensor]], names: tuple[str, str] = ("X", "Y")) -> Figure:
     """Two single diagrams in one picture, and lines between matched points; ``pairs`` holds the ends of each line."""
     figure, axis = plt.subplots(figsize=(4.2, 3.9))
@@ -258,7 +175,7 @@ def matching(x: Diagram, y: Diagram, pairs: list[tuple[Tensor, Tensor]], names: 
     return figure
 
 
-@_figure
+@styled
 def heat_maps(
     images: dict[str, Float[Tensor, "births persistences"]], extent: tuple[float, float, float, float], columns: int = 3
 ) -> Figure:
@@ -284,85 +201,7 @@ def heat_maps(
     return figure
 
 
-@_figure
-def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Each term of the loss against the epoch, a colour a model; dashed: on the validation split."""
-    terms = list(dict.fromkeys(name for history in histories.values() for name in history if name in TERMS))
-    figure, axes = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 2.9), squeeze=False)
-    for axis, term in zip(axes[0], terms, strict=True):
-        for model, history in histories.items():
-            for column, line in ((term, "-"), (f"validation_{term}", "--")):
-                if column in history:
-                    axis.plot(history["epoch"] + 1, history[column], line, color=COLOURS[model], label=NAMES[model])
-        axis.set(title=TERMS[term], xlabel="epoch")
-        lowest = min(history[term].min() for history in histories.values() if term in history)
-        axis.set_yscale("log" if lowest > 0 and term != "kl" else "linear")
-    handles = [plt.Line2D([], [], color=COLOURS[model], label=NAMES[model]) for model in histories]
-    dashed = plt.Line2D([], [], color="0.4", linestyle="--", label="validation")
-    axes[0, 0].legend(handles=[*handles, dashed])
-    return figure
-
-
-@_figure
-def latent_spaces(
-    clouds: dict[str, Float[Tensor, "n d"]],
-    labels: Float[Tensor, " n"],
-    landscapes: dict[str, list[Float[Tensor, "levels grid"]]],
-    grid: Float[Tensor, " grid"],
-) -> Figure:
-    """Clouds projected on their first two principal axes; under each its landscapes, all levels summed, and the data's.
-
-    Parameters
-    ----------
-    clouds
-        The points of each space; ``"data"`` comes first and is the reference.
-    labels
-        Class of each point.
-    landscapes
-        For each space, the landscape of every dimension.
-    grid
-        Values of t.
-    """
-    figure, axes = plt.subplots(
-        3, len(clouds), figsize=(3.3 * len(clouds), 6.4), height_ratios=(3, 1.5, 1.5), squeeze=False
-    )
-    for column, (name, cloud) in enumerate(clouds.items()):
-        points, share = principal_plane(cloud)
-        dots = axes[0, column].scatter(*points.T, c=labels, s=7, cmap="tab10", vmin=-0.5, vmax=9.5)
-        title = "F(x), features of the data" if name == "data" else f"μ(x) of the {NAMES[name]}"
-        axes[0, column].set(title=f"{title}\n{share:.0%} of the variance", xticks=[], yticks=[], aspect="equal")
-        axes[0, column].set(xlabel="principal axis 1", ylabel="" if column else "principal axis 2")
-        for h, axis in enumerate(axes[1:, column]):
-            for space in dict.fromkeys(("data", name)):
-                axis.plot(grid, landscapes[space][h].sum(0), color=COLOURS[space], label=NAMES[space])
-            axis.set(
-                xlim=(0, float(grid[-1])),
-                xlabel="t / mean distance" if h else "",
-                ylabel="" if column else f"H{h}: Σₖ λₖ(t)",
-            )
-        axes[1, column].legend()
-    for row in axes[1:]:
-        top = max(axis.get_ylim()[1] for axis in row)
-        for axis in row:
-            axis.set_ylim(0, top)
-    figure.colorbar(dots, ax=axes[0, :], ticks=sorted(set(labels.tolist())), label="digit", shrink=0.9, pad=0.01)
-    return figure
-
-
-def principal_plane(cloud: Float[Tensor, "n d"]) -> tuple[np.ndarray, float]:
-    """Coordinates ``(n, 2)`` on the first two principal axes, and the share of the variance that they hold.
-
-    The sign of an axis is arbitrary; it is fixed so that the largest coordinate is positive.
-    """
-    centred = cloud.detach().double().cpu() - cloud.detach().double().cpu().mean(0)
-    centred = torch.nn.functional.pad(centred, (0, max(0, 2 - centred.shape[1])))  # a line is drawn as one
-    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-    points = left[:, :2] * values[:2]
-    largest = points.gather(0, points.abs().argmax(0, keepdim=True))
-    return (points * largest.sign()).numpy(), float(values[:2].square().sum() / values.square().sum())
-
-
-@_figure
+@styled
 def critical_edges(
     cloud: Float[Tensor, "n 2"], edges: dict[str, Float[Tensor, "edges 2"]], arrows: Float[Tensor, "n 2"]
 ) -> Figure:
@@ -406,7 +245,7 @@ def critical_edges(
     return figure
 
 
-@_figure
+@styled
 def values_and_slopes(
     curves: dict[str, tuple[Float[Tensor, " t"], Float[Tensor, " t"], Float[Tensor, " t"]]],
 ) -> Figure:
@@ -423,7 +262,7 @@ def values_and_slopes(
     return figure
 
 
-@_figure
+@styled
 def cloud_optimisation(
     runs: dict[str, dict[int, Float[Tensor, "n 2"]]], losses: dict[str, list[float]], target: Float[Tensor, "n 2"]
 ) -> Figure:
@@ -449,7 +288,7 @@ def cloud_optimisation(
     return figure
 
 
-@_figure
+@styled
 def optimised_paths(
     paths: dict[str, Float[Tensor, "steps n 2"]], values: dict[str, list[float]], label: str, radius: float = 1.0
 ) -> Figure:
@@ -467,7 +306,7 @@ def optimised_paths(
     return figure
 
 
-@_figure
+@styled
 def gradient_reach(counts: tuple[int, ...], rows: dict[str, list[tuple[float, float]]]) -> Figure:
     """Share of the points that receive a gradient, and the gradient's norm, against the number of points."""
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.1))
@@ -484,7 +323,7 @@ def gradient_reach(counts: tuple[int, ...], rows: dict[str, list[tuple[float, fl
     return figure
 
 
-@_figure
+@styled
 def image_optimisation(
     images: dict[str, Float[Tensor, "h w"]], direction: Float[Tensor, "h w"], values: list[float]
 ) -> Figure:
@@ -506,7 +345,7 @@ def image_optimisation(
     return figure
 
 
-@_figure
+@styled
 def representations(
     landscapes: list[Float[Tensor, "levels grid"]], images: list[Float[Tensor, "births persistences"]], grid: Tensor
 ) -> Figure:
@@ -533,7 +372,7 @@ def representations(
     return figure
 
 
-@_figure
+@styled
 def loss_curves(x: Float[Tensor, " x"], curves: dict[str, list[float]], xlabel: str, ylabel: str) -> Figure:
     """Losses against one variable, logarithmic; zeros, which have no logarithm, are left out."""
     figure, axis = plt.subplots(figsize=(6.4, 3.2))
@@ -544,7 +383,7 @@ def loss_curves(x: Float[Tensor, " x"], curves: dict[str, list[float]], xlabel: 
     return figure
 
 
-@_figure
+@styled
 def levels_kept(names: list[int | str], rows: dict[str, Float[Tensor, "levels 2"]]) -> Figure:
     """Share of points with a gradient, and the gradient's norm, for several numbers of landscape levels."""
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9))
@@ -560,7 +399,7 @@ def levels_kept(names: list[int | str], rows: dict[str, Float[Tensor, "levels 2"
     return figure
 
 
-@_figure
+@styled
 def scale_traces(traces: dict[tuple[str, int], Float[np.ndarray, "steps 2"]]) -> Figure:
     """Loss and relative size of clouds by step: a colour a kind of scale, a line style a number of dimensions."""
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.0))
@@ -575,7 +414,7 @@ def scale_traces(traces: dict[tuple[str, int], Float[np.ndarray, "steps 2"]]) ->
     return figure
 
 
-@_figure
+@styled
 def signal_against_nulls(signal: dict[int, Float[Tensor, "draws kinds 2"]], names: tuple[str, ...]) -> Figure:
     """Mean loss with 95 % intervals against the number of points, one panel a dimension; the first kind is the noise."""
     figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.1))
@@ -594,23 +433,7 @@ def signal_against_nulls(signal: dict[int, Float[Tensor, "draws kinds 2"]], name
     return figure
 
 
-@_figure
-def gradient_norms(measured: dict[int, Float[np.ndarray, "batches 2"]], gammas: dict[int, float]) -> Figure:
-    """Gradient norms of a model's loss and of L_topo by training batch, median and range; and the γ that balances them."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.0, 2.9))
-    steps = list(measured)
-    for column, name, colour in ((0, "reconstruction + KL", COLOURS["vae"]), (1, "L_topo", COLOURS["topovae"])):
-        values = np.stack([each[:, column] for each in measured.values()])
-        axes[0].plot(steps, np.median(values, axis=1), "o-", markersize=3.5, color=colour, label=name)
-        axes[0].fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
-    axes[0].set(xlabel="training batch", ylabel="gradient norm", yscale="log")
-    axes[0].legend()
-    axes[1].plot(list(gammas), list(gammas.values()), "o-", markersize=3.5, color="black")
-    axes[1].set(xlabel="training batch", ylabel="γ", yscale="log")
-    return figure
-
-
-@_figure
+@styled
 def costs(panels: dict[str, tuple[tuple[int, ...], dict[str, list[float]]]]) -> Figure:
     """Milliseconds against a size, logarithmic; a panel a title, with its sizes and a curve a method (maybe shorter)."""
     figure, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 3.2), squeeze=False)

@@ -1,0 +1,70 @@
+"""One look for every figure: the style sheet, colours and names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+COLOURS = {
+    "data": "#555555",
+    "vae": "#0072B2",
+    "beta-vae": "#009E73",
+    "topovae": "#D55E00",
+    "vae-distances": "#CC79A7",
+    "vae-critical-edges": "#E69F00",
+    "vae-critical-edges-h1": "#A65E00",
+    "vae-energy": "#56B4E9",
+    "vae-gaussian": "#999999",
+    "vae-shuffled": "#BBBBBB",
+    "diffusion": "#0072B2",
+    "topodiffusion-lite": "#D55E00",
+    "mask-diffusion": "#0072B2",
+    "topodiffusionnet": "#CC79A7",
+}
+NAMES = {
+    "data": "data",
+    "vae": "VAE",
+    "beta-vae": "β-VAE",
+    "topovae": "TopoVAE",
+    "vae-distances": "VAE + all distances",
+    "vae-critical-edges": "VAE + critical edges (H0)",
+    "vae-critical-edges-h1": "VAE + critical edges (H0, H1)",
+    "vae-energy": "VAE + energy distance",
+    "vae-gaussian": "VAE + L_topo to a Gaussian",
+    "vae-shuffled": "VAE + L_topo to a shuffled cloud",
+    "diffusion": "diffusion",
+    "topodiffusion-lite": "TopoDiffusionLite",
+    "mask-diffusion": "mask diffusion",
+    "topodiffusionnet": "TopoDiffusionNet",
+}
+TERMS = {
+    "reconstruction": "reconstruction / nats",
+    "kl": "KL / nats",
+    "noise": "error of the noise, squared, a value",
+    "topological_latent": "L_topo of the latent",
+    "topological_reconstruction": "L_topo of reconstructions",
+    "topological_generated": "L_topo of samples",
+    "topological_sample": "L_topo of single items",
+    "topological_denoised": "L_topo of denoised items",
+    "topological_betti": "TopoDiffusionNet's loss",
+}
+DIMENSION_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+DIMENSION_NAMES = ("H0, components", "H1, loops", "H2, voids")
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the project's style, and close the figure so that a notebook shows it once, where it is returned."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **options) -> Figure:
+        with plt.style.context(STYLE):
+            figure = draw(*arguments, **options)
+            plt.close(figure)
+        return figure
+
+    return drawn
