@@ -9,7 +9,9 @@ from scipy.linalg import sqrtm
 
 from topo_utils import evaluation
 from topo_utils.datasets import load
+from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Classifier
+from topo_utils.models.unet import UNet
 from topo_utils.models.vae import VAE, Posterior
 
 
@@ -77,11 +79,49 @@ def test_the_cycle_error_is_the_squared_distance_after_one_cycle():
         evaluation.cycle_error(model, items, steps=2)
 
 
-def test_evaluate_gives_every_described_metric_reproducibly(features):
+def test_evaluate_gives_described_metrics_reproducibly(digits, features):
     data = load("digits", "test", limit=60)
     model, judge = VAE(data.shape, 5), Classifier(data.shape, 10).eval().requires_grad_(False)
-    metrics = evaluation.evaluate(model, data, features, judge)
-    assert set(metrics) == set(evaluation.DESCRIPTIONS)
+    metrics = evaluation.evaluate(model, data, digits[0], features, judge)
+    assert set(metrics) <= set(evaluation.DESCRIPTIONS)
+    assert {"kl", "confident_samples", "frechet_classifier", "bottleneck_h1"} <= set(metrics)
     assert len(set(evaluation.DESCRIPTIONS.values())) == len(evaluation.DESCRIPTIONS)
     assert all(math.isfinite(value) for value in metrics.values())
-    assert metrics == evaluation.evaluate(model, data, features, judge)
+    assert metrics == evaluation.evaluate(model, data, digits[0], features, judge)
+
+
+@pytest.mark.parametrize(
+    ("name", "perfect", "bad"),
+    [
+        ("nci", {"valid": 1, "unique": 1, "novel": 1}, {"valid": 0, "unique": 0, "novel": 0}),
+        ("adk", {"bond_error": 0.1}, {"bond_error": 3}),
+        (
+            "social",
+            {"connected": 1, "degree_distance": 0, "clustering_distance": 0},
+            {"connected": 0, "degree_distance": 2},
+        ),
+        ("torus", {"off_manifold": 0.05}, {"off_manifold": 0.3}),
+    ],
+)
+def test_real_items_are_good_samples_and_noise_is_not(name, perfect, bad):
+    """Real items that the training has not seen, against what a model makes that has learned nothing."""
+    train, test = load(name, "train"), load(name, "test")
+    good = evaluation.sample_quality(test.items[:60], test.take(torch.arange(min(60, len(test)))), train)
+    made = evaluation.sample_quality(torch.zeros_like(test.items[:60]), test, train)
+    assert set(good) == set(made) <= set(evaluation.DESCRIPTIONS)
+    better = {"valid", "unique", "novel", "connected"}
+    for key, value in perfect.items():
+        assert good[key] == pytest.approx(value, abs=0.1 * (key not in better) + 1e-6)
+    for key, value in bad.items():
+        assert made[key] <= value if key in better else made[key] >= value
+
+
+def test_domains_without_such_metrics_have_none(digits):
+    assert evaluation.sample_quality(digits[1].items, digits[1], digits[0]) == {}
+
+
+def test_samples_of_a_diffusion_model(digits):
+    model = Diffusion(UNet((1, 28, 28), 8), (1, 28, 28)).fit_scale(digits[0].items)
+    samples = evaluation.sample(model, 3, seed=1)
+    assert samples.shape == (3, 1, 28, 28)
+    assert torch.equal(samples, evaluation.sample(model, 3, seed=1))

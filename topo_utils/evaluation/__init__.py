@@ -7,62 +7,103 @@ import torch
 from topo_utils.datasets import Dataset
 from topo_utils.evaluation.frechet import frechet_distance
 from topo_utils.evaluation.interpolation import cycle_error, linear_path
+from topo_utils.evaluation.masks import betti_scores
 from topo_utils.evaluation.reconstruction import reconstruction
+from topo_utils.evaluation.samples import sample_quality
 from topo_utils.evaluation.topology import bottleneck_distances
-from topo_utils.models.features import Autoencoder, Classifier
+from topo_utils.models.diffusion import Diffusion
+from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
 
 __all__ = [
     "DESCRIPTIONS",
+    "betti_scores",
     "bottleneck_distances",
     "cycle_error",
     "evaluate",
+    "evaluate_samples",
     "frechet_distance",
     "linear_path",
     "reconstruction",
     "sample",
+    "sample_quality",
 ]
 
 #: What each metric is, for tables.
 DESCRIPTIONS = {
-    "reconstruction_error": "reconstruction error, squared, per image (lower is better)",
+    "reconstruction_error": "reconstruction error, squared, an item (lower is better)",
     "reconstruction_nats": "reconstruction term, nats (lower)",
     "kl": "KL to the prior, nats",
     "active_units": "active latent dimensions",
     "interpolation_cycle_error": "cycle error on linear latent paths (lower)",
-    "frechet_classifier": "Fréchet digit-classifier distance of samples (lower)",
+    "frechet_classifier": "Fréchet distance of samples in the judge's features (lower)",
     "frechet_classifier_floor": "… its floor: two halves of the real data",
     "confident_samples": "samples the judge is ≥ 90 % sure of, share",
     "bottleneck_h0": "bottleneck distance data-samples, H0 (lower)",
     "bottleneck_h0_floor": "… its floor: two clouds of real data, H0",
     "bottleneck_h1": "bottleneck distance data-samples, H1 (lower)",
     "bottleneck_h1_floor": "… its floor: two clouds of real data, H1",
+    "valid": "valid molecules among the samples, before any repair, share",
+    "unique": "different ones among the valid, share",
+    "novel": "unknown ones among the different, share",
+    "bond_error": "error of the distances of neighbouring Cα, Å (lower)",
+    "nearest_rmsd": "RMSD to the nearest training frame, Å",
+    "connected": "connected graphs among the samples, share",
+    "degree_distance": "1-Wasserstein distance of degrees (lower)",
+    "clustering_distance": "1-Wasserstein distance of clustering coefficients (lower)",
+    "off_manifold": "distance of samples from the manifold, mean (lower)",
+    "accuracy": "masks with the wanted Betti number, share",
+    "precision": "precision, the mean over the wanted numbers",
+    "recall": "recall, the mean over the wanted numbers",
+    "f1": "F1, the mean over the wanted numbers",
+    "mean_absolute_error": "error of the Betti number, absolute (lower)",
 }
 
 
 @torch.no_grad()
-def sample(model: VAE, count: int, seed: int = 0) -> torch.Tensor:
-    """Mean images G(z) of ``count`` codes z ~ N(0, I), ``(count, channels, height, width)``."""
-    return model.decode(torch.randn(count, model.latent_dimension, generator=generator(seed, "samples")))
+def sample(model: VAE | Diffusion, count: int, seed: int = 0) -> torch.Tensor:
+    """New items ``(count, ...)``: mean items G(z) of codes z ~ N(0, I), or what a diffusion model makes of noise."""
+    stream = generator(seed, "samples")
+    if isinstance(model, Diffusion):
+        return torch.cat([model.sample(len(part), stream) for part in torch.empty(count).split(500)])
+    return model.decode(torch.randn(count, model.latent_dimension, generator=stream))
 
 
 @torch.no_grad()
-def evaluate(model: VAE, data: Dataset, features: Autoencoder, judge: Classifier, seed: int = 0) -> dict[str, float]:
-    """All metrics of a model on one split; keys and meanings in :data:`DESCRIPTIONS`.
+def evaluate(
+    model: VAE, data: Dataset, train: Dataset, features: Autoencoder | Identity, judge: Classifier | None, seed: int = 0
+) -> dict[str, float]:
+    """All metrics of a VAE on one split; keys and meanings in :data:`DESCRIPTIONS`.
 
     As many samples are drawn as there are items. The model is put into evaluation mode.
     """
     model.eval()
-    samples = sample(model, len(data), seed)
-    real_features, sample_features = judge.features(data.items), judge.features(samples)
-    half = len(data) // 2
-    cloud_size = min(128, len(data) // 2)
     return {
         **reconstruction(model, data.items),
         "interpolation_cycle_error": cycle_error(model, data.items, seed=seed),
-        "frechet_classifier": frechet_distance(real_features, sample_features),
-        "frechet_classifier_floor": frechet_distance(real_features[:half], real_features[half:]),
-        "confident_samples": (judge(samples).softmax(1).amax(1) >= 0.9).float().mean().item(),
-        **bottleneck_distances(features.features(data.items), features.features(samples), cloud_size, seed=seed),
+        **evaluate_samples(sample(model, len(data), seed), data, train, features, judge, seed),
     }
+
+
+@torch.no_grad()
+def evaluate_samples(
+    samples: torch.Tensor,
+    data: Dataset,
+    train: Dataset,
+    features: Autoencoder | Identity,
+    judge: Classifier | None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """All metrics of generated items against one split; those of a judge only where there is one."""
+    metrics = sample_quality(samples, data, train)
+    if judge is not None:
+        real_features, sample_features = features_of(judge, data.items), features_of(judge, samples)
+        half = len(data) // 2
+        metrics |= {
+            "frechet_classifier": frechet_distance(real_features, sample_features),
+            "frechet_classifier_floor": frechet_distance(real_features[:half], real_features[half:]),
+            "confident_samples": (judge(samples).softmax(1).amax(1) >= 0.9).float().mean().item(),
+        }
+    clouds = features_of(features, data.items), features_of(features, samples)
+    return metrics | bottleneck_distances(*clouds, min(128, len(data) // 2, len(samples)), seed=seed)
