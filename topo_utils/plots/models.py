@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from topo_utils.plots._style import COLOURS, NAMES, TERMS, styled
+from topo_utils.plots.domains import item_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from topo_utils.datasets import Domain
 
 
 @styled
@@ -48,8 +51,8 @@ def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
                 if column in history:
                     axis.plot(history["epoch"] + 1, history[column], line, color=COLOURS[model], label=NAMES[model])
         axis.set(title=TERMS[term], xlabel="epoch")
-        lowest = min(history[term].min() for history in histories.values() if term in history)
-        axis.set_yscale("log" if lowest > 0 and term != "kl" else "linear")
+        drawn = [line.get_ydata().min() for line in axis.get_lines()]
+        axis.set_yscale("log" if min(drawn) > 0 and term != "kl" else "linear")
     handles = [plt.Line2D([], [], color=COLOURS[model], label=NAMES[model]) for model in histories]
     dashed = plt.Line2D([], [], color="0.4", linestyle="--", label="validation")
     axes[0, 0].legend(handles=[*handles, dashed])
@@ -78,6 +81,7 @@ def latent_spaces(
     labels: Float[Tensor, " n"],
     landscapes: dict[str, list[Float[Tensor, "levels grid"]]],
     grid: Float[Tensor, " grid"],
+    label: str = "digit",
 ) -> Figure:
     """Clouds projected on their first two principal axes; under each its landscapes, all levels summed, and the data's.
 
@@ -91,13 +95,16 @@ def latent_spaces(
         For each space, the landscape of every dimension.
     grid
         Values of t.
+    label
+        What the labels mean. A single label is not coloured, nor explained.
     """
+    classes = sorted(set(labels.tolist()))
     figure, axes = plt.subplots(
         3, len(clouds), figsize=(3.3 * len(clouds), 6.4), height_ratios=(3, 1.5, 1.5), squeeze=False
     )
     for column, (name, cloud) in enumerate(clouds.items()):
         points, share = principal_plane(cloud)
-        dots = axes[0, column].scatter(*points.T, c=labels, s=7, cmap="tab10", vmin=-0.5, vmax=9.5)
+        dots = axes[0, column].scatter(*points.T, c=labels % 10, s=7, cmap="tab10", vmin=-0.5, vmax=9.5)
         title = "F(x), features of the data" if name == "data" else f"μ(x) of the {NAMES[name]}"
         axes[0, column].set(title=f"{title}\n{share:.0%} of the variance", xticks=[], yticks=[], aspect="equal")
         axes[0, column].set(xlabel="principal axis 1", ylabel="" if column else "principal axis 2")
@@ -114,7 +121,8 @@ def latent_spaces(
         top = max(axis.get_ylim()[1] for axis in row)
         for axis in row:
             axis.set_ylim(0, top)
-    figure.colorbar(dots, ax=axes[0, :], ticks=sorted(set(labels.tolist())), label="digit", shrink=0.9, pad=0.01)
+    if 1 < len(classes) <= 10:
+        figure.colorbar(dots, ax=axes[0, :], ticks=classes, label=label, shrink=0.9, pad=0.01)
     return figure
 
 
@@ -129,3 +137,22 @@ def principal_plane(cloud: Float[Tensor, "n d"]) -> tuple[np.ndarray, float]:
     points = left[:, :2] * values[:2]
     largest = points.gather(0, points.abs().argmax(0, keepdim=True))
     return (points * largest.sign()).numpy(), float(values[:2].square().sum() / values.square().sum())
+
+
+@styled
+def made_points(rows: dict[str, tuple[Domain, Float[Tensor, "n d"]]]) -> Figure:
+    """Points of a manifold side by side, each cloud as its manifold's view shows it."""
+    figure, axes = plt.subplots(1, len(rows), figsize=(3.0 * len(rows), 3.0), squeeze=False, sharex=True, sharey=True)
+    for axis, (name, (domain, points)) in zip(axes[0], rows.items(), strict=True):
+        seen = points.detach().cpu() @ domain.manifold.view.T
+        axis.scatter(*seen.T, s=3, linewidths=0, color=COLOURS.get(name, "black"))
+        axis.set(title=NAMES.get(name, name), xticks=[], yticks=[], aspect="equal")
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def made_items(rows: dict[str, tuple[Domain, Float[Tensor, "n ..."]]], columns: int = 10) -> Figure:
+    """Items of one domain under one another, each row with its name; points as clouds side by side."""
+    if any(domain.name == "points" for domain, _ in rows.values()):
+        return made_points(rows)
+    return item_rows({NAMES.get(name, name): (domain, items[:columns]) for name, (domain, items) in rows.items()})

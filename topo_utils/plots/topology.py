@@ -40,19 +40,25 @@ def draw_diagram(axis: Axes, diagrams: list[Diagram]) -> None:
         births, deaths = diagram.points[diagram.mask].detach().unbind(-1)
         label = f"{DIMENSION_NAMES[h]} ({len(births)})"
         axis.scatter(births, deaths, s=14, color=DIMENSION_COLOURS[h], marker="os^"[h], alpha=0.7, label=label, zorder=3)
-    limit = 1.08 * max((float(d.points.detach().max()) for d in diagrams if d.points.numel()), default=1.0)
-    axis.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
-    axis.set(xlim=(-0.03 * limit, limit), ylim=(0, limit), xlabel="birth", ylabel="death")
+    points = torch.cat([diagram.points[diagram.mask].detach().flatten() for diagram in diagrams])
+    low, high = (min(0.0, float(points.min())), max(0.0, float(points.max()))) if len(points) else (0.0, 1.0)
+    limit = high + 0.08 * (high - low)
+    axis.plot([low, limit], [low, limit], color="0.6", linewidth=0.8)
+    axis.set(xlim=(low - 0.03 * (limit - low), limit), ylim=(low, limit), xlabel="birth", ylabel="death")
     axis.legend(loc="lower right")
 
 
 @styled
-def diagrams_side_by_side(diagrams: dict[str, list[Diagram]]) -> Figure:
-    """Persistence diagrams of several single clouds, each under its name."""
-    figure, axes = plt.subplots(1, len(diagrams), figsize=(3.3 * len(diagrams), 3.1), squeeze=False)
-    for axis, (name, bars) in zip(axes[0], diagrams.items(), strict=True):
+def diagrams_side_by_side(diagrams: dict[str, list[Diagram]], columns: int | None = None) -> Figure:
+    """Persistence diagrams of several single clouds, each under its name; ``columns`` in a row, None for all."""
+    columns = columns or len(diagrams)
+    lines = -(-len(diagrams) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.3 * columns, 3.1 * lines), squeeze=False)
+    for axis, (name, bars) in zip(axes.flat, diagrams.items(), strict=False):
         draw_diagram(axis, bars)
         axis.set_title(name)
+    for axis in axes.flat[len(diagrams) :]:
+        axis.set_visible(False)
     return figure
 
 
