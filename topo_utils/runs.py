@@ -469,8 +469,9 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
 
 def _report(record: Path) -> None:
     metrics = json.loads((record / "metrics.json").read_text())
-    if metrics:
-        print("\n" + table(metrics).to_string(float_format="{:.4g}".format), end="\n\n")
+    described = table(metrics)
+    if len(described):
+        print("\n" + described.to_string(float_format="{:.4g}".format), end="\n\n")
     seconds = json.loads((record / "provenance.json").read_text())["wall_seconds"]
     print(f"{seconds:.0f} s. The executed notebook is {record / 'notebook.ipynb'}", flush=True)
 

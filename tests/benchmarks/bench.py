@@ -29,9 +29,13 @@ from ripser import ripser
 from torch_topological.nn import CubicalComplex, VietorisRipsComplex
 
 from topo_utils import paths, runs
+from topo_utils.config import DiffusionConfig, VAEConfig
+from topo_utils.datasets import REGISTRY, load
+from topo_utils.models.features import initial_autoencoder
 from topo_utils.topology import Diagram, TopologicalLoss, knn, landscape, pairwise_distances, persistent_homology
 from topo_utils.topology._flag import pair
 from topo_utils.topology.persistence import VERTEX, Pairing, gather
+from topo_utils.training import fit
 
 PEERS = ("ripser", "giotto-ph", "gudhi", "torch-topological", "oineus", "persim")
 CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
@@ -258,6 +262,38 @@ def bench_landscapes(rows: list) -> None:
     measure(rows, "landscapes of 64 diagrams, K = 5, 100 grid points", work)
 
 
+# --- what an epoch costs ---------------------------------------------------------------------------------------------
+
+
+def bench_epochs(rows: list, rounds: int) -> None:
+    """Seconds an epoch with the regulariser and without, batch 128, H0 + H1, K = 5, of 100 batches of MNIST (or digits)."""
+    name = "mnist" if REGISTRY["mnist"].present() else "digits"
+    train, validation = (load(name, split) for split in ("train", "validation"))
+    train, validation = train.subset(min(12_800, len(train))), validation.subset(200)
+    features = initial_autoencoder(train, epochs=3)
+    common = {"dataset": name, "levels": 5, "epochs": 2, "warmup": 0.0}
+    vae, diffusion = VAEConfig(**common), DiffusionConfig(**common | {"levels": 5})
+    work = {
+        f"epoch of a VAE, {name}": {
+            "VAE": vae,
+            "TopoVAE, latent": vae.replace(gamma_latent=10.0),
+            "TopoVAE, reconstruction": vae.replace(gamma_reconstruction=10.0),
+            "TopoVAE, generated": vae.replace(gamma_generated=10.0),
+        },
+        f"epoch of a diffusion model, {name}": {
+            "diffusion": diffusion,
+            "TopoDiffusionLite": diffusion.replace(gamma_denoised=10.0),
+        },
+    }
+    for title, configs in work.items():
+        few = train if "VAE" in title else train.subset(min(2_560, len(train)))
+        seconds: dict[str, list[float]] = {model: [] for model in configs}
+        for _ in range(rounds):
+            for model, config in configs.items():
+                seconds[model] += fit(config, few, validation, features, progress="none").history["seconds"].tolist()
+        record(rows, title, {model: [1000 * each for each in values] for model, values in seconds.items()})
+
+
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -274,11 +310,16 @@ def measure(rows: list, work: str, functions: dict[str, Callable[[], object]], c
             times[name].append((time.perf_counter() - before) * 1000 / calls)
         if len(times[next(iter(times))]) >= 3 and time.perf_counter() - start > SECONDS * len(functions):
             break
+    record(rows, work, times)
+
+
+def record(rows: list, work: str, times: dict[str, list[float]]) -> None:
+    """Print and keep the medians of the times in ms, and their ratios to the first one's."""
     medians = {name: statistics.median(values) for name, values in times.items()}
     ours = next(iter(medians.values()))
     print(f"\n{work}", flush=True)
     for name, median in medians.items():
-        print(f"  {name:38} {median:10.3f} ms {median / ours:8.1f} ×", flush=True)
+        print(f"  {name:38} {median:10.3f} ms {median / ours:8.2f} ×", flush=True)
         rows.append(
             {"work": work, "library": name, "median_ms": median, "ratio": median / ours, "rounds": len(times[name])}
         )
@@ -297,6 +338,7 @@ def main() -> int:
     bench_cubical(rows)
     bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
     bench_landscapes(rows)
+    bench_epochs(rows, 1 if options.quick else 3)
     if not options.quick:
         with paths.atomic(paths.RESULTS / "benchmarks.csv") as scratch:
             pd.DataFrame(rows).round(4).to_csv(scratch, index=False)

@@ -15,18 +15,18 @@ COVARIANCE = torch.tensor([[4.0, 1.2, 0.3], [1.2, 1.0, -0.2], [0.3, -0.2, 0.25]]
 
 
 class OfGaussian(nn.Module):
-    """The network F that makes ε̂ exact for N(0, C): ε̂ = σ (C + σ²)⁻¹ (x_t - m)."""
+    """The network F that makes ε̂ exact for N(c, C): ε̂ = σ (C + σ²)⁻¹ (x_t - c)."""
 
-    def __init__(self, covariance, sigma_data):
+    def __init__(self, covariance, model):
         super().__init__()
         self.variances, self.axes = torch.linalg.eigh(covariance)
-        self.sigma_data = sigma_data
+        self.deviation, self.sigma_data = model.deviation, model.sigma_data
 
     def forward(self, u, level, condition=None):
         sigma = self.sigma_data * (4 * level).exp()[:, None]
-        norm = torch.hypot(sigma, self.sigma_data)
-        noise = sigma * norm * (u @ self.axes / (self.variances + sigma**2)) @ self.axes.T
-        return (norm * noise - sigma * u) / self.sigma_data
+        norm = torch.hypot(sigma, self.deviation)
+        noise = sigma * ((norm * u) @ self.axes / (self.variances + sigma**2)) @ self.axes.T
+        return (norm * noise - sigma * u) / self.deviation
 
 
 def points(count, *names):
@@ -39,12 +39,12 @@ def exact():
     """The exact model of a Gaussian."""
     items = points(50_000, "data")
     model = Diffusion(nn.Identity(), (3,)).fit_scale(items)
-    model.network = OfGaussian(items.T.cov(), model.sigma_data)
+    model.network = OfGaussian(items.T.cov(), model)
     return model
 
 
 def two_circles(count, *names):
-    """Points near two circles that are no circles of a Gaussian."""
+    """Points near two circles."""
     stream = generator(1, *names)
     angle = 2 * math.pi * torch.rand(count, generator=stream)
     centre = torch.where(torch.rand(count, generator=stream) < 0.5, -2.0, 2.0)
@@ -59,7 +59,8 @@ def energy_distance(a, b):
 
 def test_scale_is_that_of_the_data(exact):
     variances = torch.linalg.eigvalsh(COVARIANCE)
-    torch.testing.assert_close(exact.mean, MEAN, atol=0.05, rtol=0)
+    torch.testing.assert_close(exact.centre, MEAN, atol=0.05, rtol=0)
+    torch.testing.assert_close(exact.deviation, COVARIANCE.diag().sqrt(), atol=0, rtol=0.01)
     assert exact.sigma_data.item() == pytest.approx(variances.mean().sqrt().item(), rel=0.01)
     assert exact.sigma_min.item() == pytest.approx(0.02 * exact.sigma_data.item())
     assert exact.sigma_max.item() == pytest.approx(5 * variances.max().sqrt().item(), rel=0.01)
@@ -130,36 +131,48 @@ def test_training_levels_have_their_distribution(schedule):
     if schedule == "loguniform":
         expected = torch.distributions.Uniform(low, high).cdf(logs)
     else:
-        normal = torch.distributions.Normal(-0.5, 1.2)
+        normal = torch.distributions.Normal(0.0, 1.4)
         below, above = [normal.cdf(torch.tensor(limit)) for limit in (low, high)]
         expected = (normal.cdf(logs) - below) / (above - below)
     uniform = expected.sort().values
     assert (uniform - torch.linspace(0, 1, len(uniform))).abs().max() < 1.63 / math.sqrt(len(uniform))  # Kolmogorov, 1 %
 
 
-def test_before_training_it_is_the_best_linear_guess():
-    items = 5 + 3 * torch.randn(20_000, 4)
+def test_before_training_it_is_the_best_guess_from_each_coordinate_alone():
+    deviation = torch.tensor([3.0, 1.0, 0.1, 0.0])
+    items = 5 + deviation * torch.randn(20_000, 4)
     model = Diffusion(ResidualMLP((4,), width=8, blocks=1), (4,)).fit_scale(items)
     for sigma in (0.1, 3.0, 50.0):
-        terms = model.loss_terms(items, torch.full((20_000,), sigma), torch.randn(20_000, 4))
-        assert terms.error.mean().item() == pytest.approx(4 * 9 / (9 + sigma**2), rel=0.03)
+        noise = torch.randn(20_000, 4)
+        error = (model.loss_terms(items, torch.full((20_000,), sigma), noise).noise - noise).square().mean(0)
+        expected = deviation**2 / (deviation**2 + sigma**2)  # variance of ε given x_t
+        torch.testing.assert_close(error, expected, atol=1e-9, rtol=0.05)
 
 
-def test_network_gets_and_owes_unit_variance_at_every_level():
+@pytest.mark.parametrize("shape", [(4,), (2, 8, 8)])
+def test_network_gets_and_owes_unit_variance_at_every_level(shape):
     class Listening(nn.Module):
         def forward(self, u, level, condition=None):
             self.u, self.level = u, level
             return torch.zeros_like(u)
 
-    items = 5 + 3 * torch.randn(20_000, 4)
-    model = Diffusion(Listening(), (4,)).fit_scale(items)
+    items = 5 + 3 * torch.randn(5000, *shape)
+    model = Diffusion(Listening(), shape).fit_scale(items)
     for sigma in (0.1, 3.0, 50.0):
-        terms = model.loss_terms(items, torch.full((20_000,), sigma), torch.randn(20_000, 4))
-        assert model.network.u.std().item() == pytest.approx(1, rel=0.02)
-        torch.testing.assert_close(model.network.level, (torch.tensor(sigma) / model.sigma_data).log().expand(20_000) / 4)
-        # what is missing in ε̂ is σ_data F / √(σ² + σ_data²)
-        owed = terms.error * (sigma**2 + 9) / 9
-        assert owed.mean().item() == pytest.approx(4, rel=0.05)
+        terms = model.loss_terms(items, torch.full((5000,), sigma), torch.randn(items.shape))
+        assert model.network.u.std().item() == pytest.approx(1, rel=0.03)
+        torch.testing.assert_close(model.network.level, (torch.tensor(sigma) / model.sigma_data).log().expand(5000) / 4)
+        owed = terms.error * (sigma**2 + 9) / 9  # what is missing in ε̂ is s F / √(σ² + s²)
+        assert owed.mean().item() == pytest.approx(math.prod(shape), rel=0.05)
+
+
+def test_images_are_scaled_by_channel_and_sampled_from_their_mean():
+    items = torch.rand(200, 2, 4, 4) * torch.linspace(0, 1, 4) + torch.tensor([0.0, 5.0])[:, None, None]
+    model = Diffusion(ResidualMLP((2, 4, 4), width=8, blocks=1), (2, 4, 4)).fit_scale(items)
+    assert model.centre.shape == model.deviation.shape == (2, 1, 1)
+    torch.testing.assert_close(model.centre.flatten(), items.mean((0, 2, 3)))
+    torch.testing.assert_close(model.deviation.flatten(), items.transpose(0, 1).flatten(1).std(1, correction=0))
+    torch.testing.assert_close(model.mean, items.mean(0))
 
 
 def test_loss_terms_agree_with_each_other():
@@ -179,24 +192,27 @@ def test_loss_terms_agree_with_each_other():
 
 
 def test_training_learns_two_circles():
-    data = two_circles(10_000, "train")
+    data, unseen = two_circles(10_000, "train"), two_circles(2000, "test")
     torch.manual_seed(0)
     model = Diffusion(ResidualMLP((2,), width=64, blocks=2), (2,)).fit_scale(data)
+
+    def unseen_error():
+        stream = generator(0, "error")
+        return model.loss_terms(unseen, model.sample_sigma(2000, stream), torch.randn(2000, 2, generator=stream)).error.mean()
+
+    before = unseen_error().item()
     average, optimizer, stream = ema(model), torch.optim.Adam(model.parameters(), lr=2e-3), generator(0, "training")
-    errors = []
     for _ in range(600):
-        x = data[torch.randint(len(data), (256,), generator=stream)]
-        error = model.loss_terms(x, model.sample_sigma(256, stream), torch.randn(x.shape, generator=stream)).error.mean()
+        x = data[torch.randint(len(data), (128,), generator=stream)]
+        error = model.loss_terms(x, model.sample_sigma(128, stream), torch.randn(x.shape, generator=stream)).error.mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         average.update_parameters(model)
-        errors.append(error.item())
-    assert sum(errors[-50:]) < 0.85 * sum(errors[:50])
-    unseen = two_circles(2000, "test")
+    assert unseen_error().item() < 0.9 * before
     gaussian = data.mean(0) + torch.randn(2000, 2, generator=stream) @ torch.linalg.cholesky(data.T.cov()).T
     samples = average.module.sample(2000, generator(0, "sampling"))
-    assert energy_distance(samples, unseen) < 0.15 * energy_distance(gaussian, unseen)
+    assert energy_distance(samples, unseen) < 0.25 * energy_distance(gaussian, unseen)
 
 
 def test_average_follows_the_weights():

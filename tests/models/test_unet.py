@@ -69,9 +69,7 @@ def test_wrong_arguments_are_named():
         network(x, level, level)
     with pytest.raises(ValueError, match=wanted + "values from 0 to 3"):
         network(x, level, torch.tensor([0, 1, 2, 3]))
-    with pytest.raises(
-        ValueError, match=r"shape: wanted \(channels, height, width\) with sides .* of 4, got \(1, 30, 28\)"
-    ):
+    with pytest.raises(ValueError, match=r"shape: wanted .* multiples of 4, got \(1, 30, 28\)"):
         UNet((1, 30, 28))
     with pytest.raises(ValueError, match="width: wanted a multiple of 8, got 20"):
         UNet((1, 28, 28), width=20)

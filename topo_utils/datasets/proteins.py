@@ -63,7 +63,8 @@ class Proteins(Domain):
         points = item.detach().cpu().double().numpy()
         points = points - points.mean(0)
         _, _, directions = np.linalg.svd(points, full_matrices=False)
-        plane = points @ directions[:2].T
+        largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
+        plane = points @ (directions * np.sign(largest))[:2].T  # the sign is arbitrary: similar traces look similar
         lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
         joined = lengths <= 1.5 * np.median(lengths)
         lines = LineCollection(

@@ -1,10 +1,10 @@
 """The diffusion model under TopoDiffusionLite (the proposal, section 2.5 B): x_t = x + σ ε, and a network that predicts ε.
 
-What is taken from EDM (Karras, Aittala, Aila & Laine, "Elucidating the design space of diffusion-based generative models",
-NeurIPS 2022, arXiv:2206.00364): the preconditioning of the network (table 1; see :class:`Diffusion`), the spacing of noise
-levels (eq. 5), Heun's method and the added noise of the stochastic sampler (algorithms 1 and 2), the log-normal
-distribution of σ in training. What is not: its weight of the loss, for the loss is the proposal's, ‖ε - ε̂‖². In EDM's terms
-that is the weight λ(σ) = 1/σ², which fades at high noise, where EDM's fades at none.
+Taken from EDM (Karras, Aittala, Aila & Laine, "Elucidating the design space of diffusion-based generative models", NeurIPS
+2022, arXiv:2206.00364): the preconditioning of the network (table 1; see :class:`Diffusion`), the spacing of noise levels
+(eq. 5), Heun's method and the sampler with added noise (algorithms 1 and 2), a log-normal σ in training. Not taken: the
+weight of the loss, for the loss is the proposal's, ‖ε - ε̂‖². To EDM's denoiser this gives the weight λ(σ) = 1/σ², which
+neglects high noise beside EDM's (σ² + σ_data²)/(σ σ_data)²; so σ is drawn higher and wider than EDM draws it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("lognormal", "loguniform")
 SAMPLERS = ("heun", "euler")
 RHO = 7.0  # of the spacing of noise levels: the higher, the more of them are low (Karras et al. 2022, section 3)
-CENTRE, SPREAD = -0.5, 1.2  # of ln(σ / σ_data) in training: EDM's -1.2 and 1.2 at its σ_data = 1/2
+LOG_MEAN, LOG_STD = 0.0, 1.4  # of ln(σ / σ_data) in training; EDM's are -0.5 and 1.2, in this unit
 
 
 class Terms(NamedTuple):
@@ -43,18 +43,18 @@ class Terms(NamedTuple):
 class Diffusion(nn.Module):
     """Variance-exploding diffusion that predicts the noise.
 
-    With the data's mean m and standard deviation σ_data (:meth:`fit_scale`), the network F sees u and gives ε̂ by
+    With the mean c and the standard deviation s of each coordinate (:meth:`fit_scale`), the network F sees u and gives ε̂ by
 
-        u = (x_t - m) / √(σ² + σ_data²),    ε̂ = (σ u + σ_data F(u, ln(σ / σ_data) / 4)) / √(σ² + σ_data²).
+        u = (x_t - c) / √(σ² + s²),    ε̂ = (σ u + s F(u, ln(σ / σ_data) / 4)) / √(σ² + s²).
 
-    Why: u has unit variance. The best linear guess of ε from x_t is σ (x_t - m) / (σ² + σ_data²), the first term, so that F
-    has to add what a Gaussian model cannot know. What it has to give, (σ_data ε - σ (x - m) / σ_data) / √(σ² + σ_data²),
-    has unit variance too, at every σ: at low noise F gives the noise, at high noise the item. For x̃_t = x_t - σ ε̂ this is
-    EDM's c_skip, c_out, c_in and c_noise, F being minus EDM's; it is the v of Salimans & Ho, "Progressive distillation",
-    ICLR 2022. In terms of F the loss ‖ε - ε̂‖² has the weight σ_data² / (σ² + σ_data²).
+    Why: u has unit variance. The best guess of ε from its own coordinate alone, were the data Gaussian, is the first term,
+    so that F adds what such a model cannot know. What F has to give, (s ε - σ (x - c) / s) / √(σ² + s²), has unit variance
+    too, at every σ: it is the noise where there is little, the item where there is much. For x̃_t = x_t - σ ε̂ these are
+    EDM's c_skip, c_out, c_in and c_noise, F being minus EDM's, but for each coordinate; F predicts the v of Salimans & Ho,
+    "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
 
-    Items are real numbers, whatever their domain: samples of images are to be clamped to [0, 1] by the caller, those of
-    one-hot items or adjacency matrices to be read as the domain says.
+    Items are real numbers, whatever their domain: the caller clamps samples of images to [0, 1], and reads those of one-hot
+    items and adjacency matrices as the domain says.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ class Diffusion(nn.Module):
     shape
         Shape of an item.
     sigma_min
-        The lowest noise level, in units of σ_data. Samples keep about this much noise at most: 0.02 is 1.6 grey levels of
-        255 for digits. Far below it there is nothing left to learn.
+        The lowest noise level, in units of σ_data. About this much noise is left in the samples at most: 0.02 is 1.6 of
+        255 grey levels for MNIST. Items that will be rounded, as graphs are, need less.
     sigma_max
         The highest noise level, in units of the data's standard deviation along their first principal axis. Sampling starts
-        from a Gaussian whose variance is right on average, but not along that axis: there the deviation of the samples
-        comes out short by about 1 / (2 sigma_max²), 2 %.
+        from a Gaussian of the right mean and the same variance along all axes; along the first, where that is least right,
+        the samples' standard deviation comes out short by the factor 1 - 1 / (2 sigma_max²), 2 %.
     schedule
         Distribution of σ in training, between these levels. ``"lognormal"``: ln(σ / σ_data) is normal, as in EDM;
         ``"loguniform"``.
@@ -88,17 +88,26 @@ class Diffusion(nn.Module):
         _check_name("schedule", schedule, SCHEDULES)
         self.network, self.shape, self.schedule = network, tuple(shape), schedule
         self.limits = sigma_min, sigma_max
+        coordinates = (self.shape[0], 1, 1) if self.of_images else self.shape
         self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("centre", torch.zeros(coordinates))
+        self.register_buffer("deviation", torch.ones(coordinates))
         self.register_buffer("sigma_data", torch.ones(()))
-        self.register_buffer("sigma_min", torch.tensor(sigma_min))
-        self.register_buffer("sigma_max", torch.tensor(sigma_max))
+        self.register_buffer("sigma_min", torch.tensor(float(sigma_min)))
+        self.register_buffer("sigma_max", torch.tensor(float(sigma_max)))
+
+    @property
+    def of_images(self) -> bool:
+        """Items are (channels, height, width)."""
+        return len(self.shape) == 3
 
     @torch.no_grad()
     def fit_scale(self, items: Float[Tensor, "n ..."]) -> Diffusion:
-        """Take m, σ_data and the limits of σ from training items; they are kept with the weights. Returns itself.
+        """Take c, s, σ_data and the limits of σ from training items; they are kept with the weights. Returns itself.
 
-        m is the mean item; σ_data the root of the mean variance of a coordinate. Until this is called, the data are taken
-        to have zero mean and unit variance.
+        In images, c and s are the same for all pixels of a channel, as a convolution treats all places alike: digits that
+        are centred by their mean image are learned more slowly. σ_data is the root of the mean of s². Until this is called,
+        c = 0 and s = 1.
 
         Raises
         ------
@@ -107,15 +116,17 @@ class Diffusion(nn.Module):
         """
         self._check_shape("items", items)
         _check_finite("items", items)
-        mean = items.mean(0)
-        centred = (items - mean).flatten(1)
-        sigma = centred.square().mean().sqrt()
-        if not sigma > 0:
+        if (items == items[0]).all():
             raise ValueError(f"items: wanted items that differ from each other, got {len(items)} equal ones")
+        pooled = (0, 2, 3) if self.of_images else 0
+        mean = items.mean(0)
+        variance, centre = torch.var_mean(items, pooled, correction=0, keepdim=True)
         self.mean.copy_(mean)
-        self.sigma_data.copy_(sigma)
-        self.sigma_min.copy_(self.limits[0] * sigma)
-        self.sigma_max.copy_(self.limits[1] * _principal_deviation(centred))
+        self.centre.copy_(centre[0])
+        self.deviation.copy_(variance[0].sqrt())
+        self.sigma_data.copy_(variance.mean().sqrt())
+        self.sigma_min.copy_(self.limits[0] * self.sigma_data)
+        self.sigma_max.copy_(self.limits[1] * _principal_deviation((items - mean).flatten(1)))
         return self
 
     def forward(
@@ -145,10 +156,10 @@ class Diffusion(nn.Module):
         sigma = self._column(sigma, x_t)
         if not (sigma > 0).all():
             raise ValueError(f"sigma: wanted noise levels above 0, got {sigma.min().item()}")
-        norm = torch.hypot(sigma, self.sigma_data)
-        u = (x_t - self.mean) / norm
+        norm = torch.hypot(sigma, self.deviation)
+        u = (x_t - self.centre) / norm
         level = (sigma / self.sigma_data).log().flatten() / 4
-        return (sigma * u + self.sigma_data * self.network(u, level, condition)) / norm
+        return (sigma * u + self.deviation * self.network(u, level, condition)) / norm
 
     def denoised(
         self,
@@ -182,9 +193,9 @@ class Diffusion(nn.Module):
         uniform = self._draw(torch.rand, (count,), generator)
         if self.schedule == "loguniform":
             return torch.lerp(low, high, uniform).exp()
-        centre = self.sigma_data.log() + CENTRE
-        quantiles = torch.lerp(ndtr((low - centre) / SPREAD), ndtr((high - centre) / SPREAD), uniform)
-        return (centre + SPREAD * ndtri(quantiles)).exp().clamp(self.sigma_min, self.sigma_max)  # rounding may reach over
+        middle = self.sigma_data.log() + LOG_MEAN
+        quantiles = torch.lerp(ndtr((low - middle) / LOG_STD), ndtr((high - middle) / LOG_STD), uniform)
+        return (middle + LOG_STD * ndtri(quantiles)).exp().clamp(self.sigma_min, self.sigma_max)  # rounding may reach over
 
     def levels(self, steps: int) -> Float[Tensor, " steps+1"]:
         """Noise levels of the samplers, falling from the highest to the lowest, then 0 (Karras et al. 2022, eq. 5)."""
