@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from topo_utils.datasets import REGISTRY
 from topo_utils.paths import NOTEBOOKS, REPOSITORY, RESULTS
 
 README = (REPOSITORY / "README.md").read_text()
@@ -39,3 +40,9 @@ def test_every_command_named_is_a_target():
 def test_parameter_files_named_exist():
     for file in re.findall(r"notebooks/params/[\w/]+\.yaml", README):
         assert (REPOSITORY / file).exists()
+
+
+def test_every_data_set_is_described():
+    described = (REPOSITORY / "data" / "README.md").read_text()
+    for name in REGISTRY:
+        assert f"`{name}`" in described, name
