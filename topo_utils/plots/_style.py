@@ -42,10 +42,17 @@ NAMES = {
     "mask-diffusion": "mask diffusion",
     "topodiffusionnet": "TopoDiffusionNet",
 }
+# the controls of both families look alike
+COLOURS |= {name.replace("vae-", "diffusion-"): colour for name, colour in COLOURS.items() if name.startswith("vae-")}
+NAMES |= {
+    name.replace("vae-", "diffusion-"): text.replace("VAE", "diffusion")
+    for name, text in NAMES.items()
+    if name.startswith("vae-")
+}
 TERMS = {
     "reconstruction": "reconstruction / nats",
     "kl": "KL / nats",
-    "noise": "error of the noise, squared, a value",
+    "noise": "error of the noise, squared, an item",
     "topological_latent": "L_topo of the latent",
     "topological_reconstruction": "L_topo of reconstructions",
     "topological_generated": "L_topo of samples",

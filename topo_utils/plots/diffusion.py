@@ -123,7 +123,7 @@ def bars_kept(
         By title: which bars are kept, and the direction of descent on each pixel.
     """
     figure, axes = plt.subplots(2, len(columns) + 1, figsize=(2.0 * (len(columns) + 1) + 0.8, 3.9), height_ratios=(1, 1.3))
-    axes[0, 0].set_visible(False)
+    axes[0, 0].set_axis_off()
     axes[1, 0].imshow(mask, vmin=0, vmax=1, interpolation="nearest")
     axes[1, 0].set_title("the mask")
     largest = max(float(direction.abs().max()) for _, direction in columns.values()) or 1.0
@@ -134,9 +134,9 @@ def bars_kept(
         shown = below.imshow(direction, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
     handles = [
         Line2D([], [], color=RIGHT, linewidth=4, label="kept"),
-        Line2D([], [], color=WRONG, linewidth=4, label="not"),
+        Line2D([], [], color=WRONG, linewidth=4, label="suppressed"),
     ]
-    axes[0, 1].legend(handles=handles, loc="lower left", fontsize=7)
+    axes[0, 0].legend(handles=handles, loc="center right")
     for axis in axes[1]:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)

@@ -54,14 +54,15 @@ def items_over_diagrams(columns: dict[str, tuple[Domain, Float[Tensor, ...], lis
 @styled
 def superlevel_sets(image: Float[Tensor, "h w"], levels: list[float]) -> Figure:
     """An image in [0, 1] and the sets of its pixels that are at least as bright as each level, with their Betti numbers."""
-    diagrams = cubical_persistence(image, sublevel=False, essential="cap")
+    diagrams = cubical_persistence(image, sublevel=False)  # without the component that never dies
     figure, axes = plt.subplots(1, len(levels) + 1, figsize=(1.5 * (len(levels) + 1), 1.9))
     axes[0].imshow(image, vmin=0, vmax=1, interpolation="nearest")
     axes[0].set_title("grey values\n")
     for axis, level in zip(axes[1:], levels, strict=True):
-        components, loops = (int(betti_curve(diagram, torch.tensor([-level, 1.0]))[0]) for diagram in diagrams)
-        axis.imshow(image >= level, vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(f"≥ {level:.2f}\nβ₀ = {components}, β₁ = {loops}")
+        merging, loops = (int(betti_curve(diagram, torch.tensor([-level, 1.0]))[0]) for diagram in diagrams)
+        bright = image >= level
+        axis.imshow(bright, vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(f"≥ {level:.2f}\nβ₀ = {merging + int(bright.any())}, β₁ = {loops}")
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
