@@ -3,13 +3,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from topo_utils import training
-from topo_utils.config import VAEConfig
+from topo_utils import datasets, training
+from topo_utils.config import DiffusionConfig, VAEConfig
 from topo_utils.training import CHECKPOINT, Batches, DivergenceError, Loader, fit
 
 SMALL = VAEConfig(epochs=2, batch_size=64, cloud_size=16, latent_dimension=4)
@@ -220,3 +222,86 @@ def test_gamma_warms_up_linearly():
     module = training.TrainingVAE(torch.nn.Identity(), config, torch.nn.Identity(), None)
     module._trainer = type("Trainer", (), {"estimated_stepping_batches": 100, "global_step": 24})()
     assert math.isclose(module.warmup(), 0.5)
+
+
+def test_two_devices_share_the_work(tmp_path):
+    """Two processes on the CPU, in a process of their own: what they learned and logged comes back."""
+    program = """
+from topo_utils import datasets
+from topo_utils.config import DiffusionConfig, VAEConfig
+from topo_utils.models.features import initial_autoencoder
+from topo_utils.training import fit
+
+train, validation = datasets.load("torus", "train", limit=512), datasets.load("torus", "validation", limit=100)
+common = {"dataset": "torus", "batch_size": 64, "cloud_size": 32, "latent_dimension": 3, "width": 8, "accelerator": "cpu"}
+config = VAEConfig(epochs=8, gamma_latent=10.0, devices=2, learning_rate=5.0e-3, **common)
+model, history = fit(config, train, validation, initial_autoencoder(train), progress="none")
+assert history["epoch"].tolist() == list(range(8)), history
+assert history["reconstruction"].iloc[-1] < history["reconstruction"].iloc[0], history
+assert "topological_latent" in history
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_device_takes_its_own_batches(monkeypatch):
+    taken = []
+    for rank in range(2):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        taken += list(Batches(40, 4, seed=0, devices=2))
+    assert len(taken) == 2 * len(Batches(40, 4, seed=0, devices=2)) == 10
+    assert sorted(torch.cat(taken).tolist()) == list(range(40))
+
+
+def test_diffusion_without_weights_is_the_plain_model_bit_for_bit(digits, features):
+    small = DiffusionConfig(epochs=1, batch_size=64, cloud_size=16, width=8)
+    few = [data.subset(128) for data in digits[:1]] + [digits[1].subset(20)]
+    plain = fit(small, *few, features, progress="none")
+    assert equal(plain, fit(small.replace(topological_sigma=0.1, levels=3), *few, features, progress="none"))
+    lite = fit(small.replace(gamma_denoised=100.0, warmup=0.0), *few, features, progress="none")
+    assert not equal(plain, lite)
+    assert lite.history["topological_denoised"].iloc[0] > 0
+
+
+def test_topodiffusionnet_is_told_the_number_and_compares_it(features):
+    train, validation = (
+        datasets.load("masks-28", split, limit=size) for split, size in (("train", 128), ("validation", 20))
+    )
+    config = DiffusionConfig(
+        dataset="masks-28",
+        condition="holes",
+        betti_dimension=1,
+        gamma_betti=1.0,
+        epochs=1,
+        batch_size=64,
+        width=8,
+        cloud_size=8,
+    )
+    model, history = fit(config, train, validation, features, progress="none")
+    assert config.model == "topodiffusionnet"
+    assert np.isfinite(history["topological_betti"]).all()
+    assert model.network.conditioning.classes == int(train.properties["betti"][:, 1].max()) + 1
+    with pytest.raises(ValueError, match="condition: wanted the class of each"):
+        model.sample(2)
+    with pytest.raises(ValueError, match="wanted images or masks, whose Betti numbers are known, got 'torus'"):
+        training.betti_numbers(datasets.load("torus", "train", limit=5), 0)
+
+
+def test_an_interrupted_diffusion_goes_on_as_if_it_had_not_been(digits, features, tmp_path, monkeypatch):
+    config = DiffusionConfig(epochs=2, batch_size=64, cloud_size=16, width=8, gamma_denoised=10.0)
+    few = digits[0].subset(128), digits[1].subset(20)
+    whole = fit(config, *few, features, progress="none")
+    start = training.History.on_train_epoch_start
+
+    def killed(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise SystemExit("killed")
+        start(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.History, "on_train_epoch_start", killed)
+        with pytest.raises(SystemExit):
+            fit(config, *few, features, tmp_path, progress="none")
+    resumed = fit(config, *few, features, tmp_path, progress="none")
+    assert equal(whole, resumed)
+    assert whole.history["noise"].tolist() == resumed.history["noise"].tolist()

@@ -164,6 +164,10 @@ class Training(lightning.LightningModule):
         steps = self.config.warmup * self.trainer.estimated_stepping_batches
         return min(1.0, (self.global_step + 1) / steps) if steps else 1.0
 
+    def over(self, x: Tensor) -> dict[str, Any]:
+        """How a mean over validation items goes into that of the epoch, on all devices."""
+        return {"batch_size": len(x), "sync_dist": self.config.devices > 1}
+
     def gradient_norms(self, loss: Tensor, penalty: Tensor) -> dict[str, Tensor]:
         """How hard the model's own loss and the regulariser, γ included, pull at the weights."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -211,7 +215,7 @@ class TrainingVAE(Training):
         posterior = self.model.encode(x)
         parameters = self.model.parameters_of(posterior.mean)
         terms = {"reconstruction": self.model.likelihood.nats(parameters, x), "kl": posterior.kl()}
-        self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, batch_size=len(x))
+        self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, **self.over(x))
 
 
 class TrainingDiffusion(Training):
@@ -264,7 +268,7 @@ class TrainingDiffusion(Training):
         sigma, noise = self.model.sample_sigma(len(x), stream), torch.randn(x.shape, generator=stream).to(x)
         condition = self.condition(Batch(x, None, *batch[1:]))
         error = self.average.module.loss_terms(x, sigma, noise, condition).error.mean()
-        self.log("validation/noise", error, batch_size=len(x))
+        self.log("validation/noise", error, **self.over(x))
 
 
 class History(Callback):
@@ -442,6 +446,10 @@ def fit(
         trainer.fit(module, batches, DataLoader(TensorDataset(*parts), batch_size=500), ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch")
+    if config.devices > 1:  # other processes did the work; what they learned is in the checkpoint
+        state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        module.load_state_dict(state["state_dict"])
+        history.load_state_dict(state["callbacks"][history.state_key])
     model = module.average.module if isinstance(module, TrainingDiffusion) else module.model
     return Trained(model.cpu().eval(), pd.DataFrame(history.rows))
 
