@@ -198,8 +198,9 @@ def test_training_learns_two_circles():
 
     def unseen_error():
         stream = generator(0, "error")
-        return model.loss_terms(unseen, model.sample_sigma(2000, stream), torch.randn(2000, 2,
-        generator=stream)).error.mean()
+        return model.loss_terms(
+            unseen, model.sample_sigma(2000, stream), torch.randn(2000, 2, generator=stream)
+        ).error.mean()
 
     before = unseen_error().item()
     average, optimizer, stream = ema(model), torch.optim.Adam(model.parameters(), lr=2e-3), generator(0, "training")
