@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -33,7 +34,7 @@ def noise_levels(
     domain
         That of the items.
     rows
-        By name, items at each level; those of the first row and column set the frame of points.
+        By name, items at each level; clouds of points have the frame of the first one, half as large again.
     sigmas
         Noise levels, in units of σ_data.
     highest
@@ -44,6 +45,8 @@ def noise_levels(
         for axis, items in zip(line, levels, strict=True):
             _draw(axis, domain, items)
         _name(line[0], name)
+    if domain.name == "points":
+        _frame(axes.flat, axes[0, 0], 1.5)
     for axis, sigma in zip(axes[0], sigmas, strict=True):
         weight = "bold" if highest is not None and sigma <= highest else "normal"
         axis.set_title(f"σ = {sigma:.3g} σ_data", size=8, weight=weight)
@@ -97,6 +100,8 @@ def denoising_trajectory(domain: Domain, columns: dict[str, tuple[Float[Tensor, 
         above.set_title(title)
         draw_diagram(below, diagrams)
         below.legend(loc="lower right", fontsize=6.5)
+    if domain.name == "points":
+        _frame(axes[0], axes[0, -1], 1.0)
     top = max(axis.get_ylim()[1] for axis in axes[1])
     for axis in axes[1]:
         axis.get_lines()[0].set_data([0, top], [0, top])  # the diagonal
@@ -190,6 +195,14 @@ def _draw(axis: Axes, domain: Domain, items: Float[Tensor, "n ..."]) -> None:
     else:
         domain.draw(axis, items[0])
     axis.spines[:].set_visible(False)
+
+
+def _frame(axes: Iterable[Axes], like: Axes, zoom: float) -> None:
+    """The limits of one panel, ``zoom`` times as wide, for all of them: a cloud that shrinks is seen to shrink."""
+    (left, right), (low, high) = like.get_xlim(), like.get_ylim()
+    x, y, width, height = (left + right) / 2, (low + high) / 2, zoom * (right - left) / 2, zoom * (high - low) / 2
+    for axis in axes:
+        axis.set(xlim=(x - width, x + width), ylim=(y - height, y + height))
 
 
 def _name(axis: Axes, name: str) -> None:
