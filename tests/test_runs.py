@@ -31,8 +31,9 @@ from topo_utils.datasets import load
 from topo_utils.models.features import initial_autoencoder
 from topo_utils.training import fit
 
-config = VAEConfig(dataset=dataset, seed=seed, gamma_latent=gamma_latent, epochs=epochs, batch_size=batch_size,
-latent_dimension=4) train, validation = load(dataset, "train", limit=300), load(dataset, "validation", limit=100)
+config = VAEConfig(dataset=dataset, seed=seed, gamma_latent=gamma_latent, epochs=epochs,
+    batch_size=batch_size, latent_dimension=4)
+train, validation = load(dataset, "train", limit=300), load(dataset, "validation", limit=100)
 F = initial_autoencoder(train, epochs=1)
 folder = runs.folder()
 model, history = fit(config, train, validation, F, folder / "vae", progress=runs.progress())
