@@ -53,11 +53,11 @@ DESCRIPTIONS = {
     "degree_distance": "1-Wasserstein distance of degrees (lower)",
     "clustering_distance": "1-Wasserstein distance of clustering coefficients (lower)",
     "off_manifold": "distance of samples from the manifold, mean (lower)",
-    "accuracy": "masks with the wanted Betti number, share",
-    "precision": "precision, the mean over the wanted numbers",
-    "recall": "recall, the mean over the wanted numbers",
-    "f1": "F1, the mean over the wanted numbers",
-    "mean_absolute_error": "error of the Betti number, absolute (lower)",
+    "betti_accuracy": "masks with the wanted Betti number, share",
+    "betti_precision": "precision, the mean over the wanted numbers",
+    "betti_recall": "recall, the mean over the wanted numbers",
+    "betti_f1": "F1, the mean over the wanted numbers",
+    "betti_mean_absolute_error": "error of the Betti number, absolute (lower)",
 }
 
 
