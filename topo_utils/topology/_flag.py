@@ -64,7 +64,10 @@ def pair(weights: np.ndarray, max_dimension: int = 1) -> list[tuple[np.ndarray, 
     order = np.ascontiguousarray(weights).view(absent.dtype)
     if order.min(initial=0) < 0:
         order = np.abs(weights, order="C").view(absent.dtype)  # a negative zero would come before the others
-    workers = _processors() if len(order) > 1 else 1
+    alone = len(order) == 1 or (
+        len(order) == 2 and order.shape[1] <= 200
+    )  # to wake a thread costs as much as a small cloud
+    workers = 1 if alone else _processors()
     if workers == 1:
         return list(_pair_clouds(order, absent, max_dimension > 0)[: max_dimension + 1])
     chunks = np.array_split(order, min(workers, len(order)))

@@ -41,6 +41,20 @@ class Bars(NamedTuple):
     edges: list[np.ndarray]
     points: list[np.ndarray]
 
+    def halves(self) -> tuple[Bars, Bars]:
+        """The first and the second half of the clouds."""
+        half = len(self.scales) // 2
+        return tuple(
+            Bars(
+                self.distances[part],
+                self.scales[part],
+                self.scale_free,
+                [each[part] for each in self.edges],
+                [each[part] for each in self.points],
+            )
+            for part in (slice(half), slice(half, None))
+        )
+
 
 def bars(distances: Tensor, weights: Tensor, max_dimension: int, scales: Tensor | None, cap: bool) -> Bars:
     """Bars of clouds with these distances and edge weights, ``(clouds, n, n)``; endless ones are capped or left out."""

@@ -171,10 +171,7 @@ class TopologicalLoss(nn.Module):
             distances = self._distances(cloud).view(-1, *[cloud.shape[-2]] * 2)
             weights = knn(distances, self.k) if self.filtration == "knn" else distances
             scales = mean_distance(distances) if self.scale_free else None
-        found = _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
-        deaths = found.points[0][..., 1]
-        self._warn_beyond_grid(deaths.sum(), (deaths > 0).sum())
-        return found
+        return _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
 
     def vectors(self, cloud: Float[Tensor, "*batch n d"] | list[Diagram]) -> list[Tensor]:
         """Landscapes or images of clouds, or of their diagrams, on the calibrated grid: one tensor a dimension.
@@ -188,7 +185,7 @@ class TopologicalLoss(nn.Module):
             from topo_utils.topology import _points
 
             cloud = self._checked(cloud)
-            curves = _points.landscapes(self._bars(cloud), self._host_grid(cloud), self.levels)
+            curves = _points.landscapes(self._seen(self._bars(cloud)), self._host_grid(cloud), self.levels)
             return [torch.from_numpy(each).to(cloud.device).view(*cloud.shape[:-2], *each.shape[1:]).mT for each in curves]
         return [self._vector(diagram) for diagram in self._diagrams_on_grid(cloud)]
 
@@ -223,6 +220,11 @@ class TopologicalLoss(nn.Module):
         self._warn_beyond_grid(diagrams[0].points.detach()[..., 1].sum(), diagrams[0].mask.sum())
         return diagrams
 
+    def _seen(self, found: Bars) -> Bars:
+        deaths = found.points[0][..., 1]
+        self._warn_beyond_grid(deaths.sum(), (deaths > 0).sum())
+        return found
+
     def _warn_beyond_grid(self, deaths: float, bars: int) -> None:
         """Bars beyond the grid are not seen and pull at nothing: say so when that is most of them."""
         if float(deaths) > float(self.grid[-1]) * max(1, int(bars)):
@@ -254,6 +256,8 @@ class TopologicalLoss(nn.Module):
         TypeError, ValueError
             A cloud is not a finite float32 or float64 tensor of at least two points, or the batch shapes differ.
         """
+        if self._of_points(cloud) and _alike(reference, cloud):
+            return self._pair_loss(self._checked(reference), self._checked(cloud))
         precomputed = isinstance(reference, list) and all(isinstance(each, Tensor) for each in reference)
         wanted = reference if precomputed else self.vectors(reference)
         dimensions = 2 if self.weights[1] else 1
@@ -266,16 +270,25 @@ class TopologicalLoss(nn.Module):
         terms = zip(self.weights, wanted, got, strict=False)
         return sum(weight * self._squared_distance(x, diagram).mean() for weight, x, diagram in terms if weight)
 
-    def _point_loss(self, references: list[Tensor], cloud: Tensor) -> Tensor:
+    def _pair_loss(self, reference: Tensor, cloud: Tensor) -> Tensor:
+        """Of clouds that are alike: the bars of both at once, on all cores."""
         from topo_utils.topology import _points
 
-        grid, found = self._host_grid(cloud), self._bars(cloud)
+        first, found = map(self._seen, self._bars(torch.stack([reference, cloud.detach()])).halves())
+        grid = self._host_grid(cloud)
+        return self._distance(_points.landscapes(first, grid, self.levels), found, grid, cloud)
+
+    def _point_loss(self, references: list[Tensor], cloud: Tensor) -> Tensor:
+        grid, found = self._host_grid(cloud), self._seen(self._bars(cloud))
         _check_batch(references[0].shape[:-2], cloud.shape[:-2])
+        size = len(found.scales), len(grid)
+        wanted = [x.detach().to("cpu", cloud.dtype).mT.reshape(*size, x.shape[-2]).contiguous().numpy() for x in references]
+        return self._distance(wanted, found, grid, cloud)
+
+    def _distance(self, wanted: list[np.ndarray], found: Bars, grid: np.ndarray, cloud: Tensor) -> Tensor:
+        from topo_utils.topology import _points
+
         clouds = cloud.reshape(-1, *cloud.shape[-2:])
-        wanted = [
-            x.detach().to("cpu", cloud.dtype).mT.reshape(len(clouds), len(grid), x.shape[-2]).contiguous().numpy()
-            for x in references
-        ]
         return _points.LandscapeDistance.apply(clouds, found, wanted, grid, self.levels, self.weights) / len(clouds)
 
     def _squared_distance(self, x: Tensor, diagram: Diagram) -> Tensor:
@@ -291,6 +304,12 @@ class TopologicalLoss(nn.Module):
 def _check_batch(reference: torch.Size, cloud: torch.Size) -> None:
     if reference != cloud:
         raise ValueError(f"reference and cloud: wanted the same batch shape, got {tuple(reference)} and {tuple(cloud)}")
+
+
+def _alike(reference: object, cloud: Tensor) -> bool:
+    if not isinstance(reference, Tensor) or reference.requires_grad:
+        return False
+    return (reference.shape, reference.dtype, reference.device) == (cloud.shape, cloud.dtype, cloud.device)
 
 
 def _with_levels(vectors: Tensor, levels: int) -> Tensor:
