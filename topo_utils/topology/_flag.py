@@ -64,9 +64,7 @@ def pair(weights: np.ndarray, max_dimension: int = 1) -> list[tuple[np.ndarray, 
     order = np.ascontiguousarray(weights).view(absent.dtype)
     if order.min(initial=0) < 0:
         order = np.abs(weights, order="C").view(absent.dtype)  # a negative zero would come before the others
-    alone = len(order) == 1 or (
-        len(order) == 2 and order.shape[1] <= 200
-    )  # to wake a thread costs as much as a small cloud
+    alone = len(order) < 2 or (len(order) == 2 and order.shape[1] <= 200)  # to wake a thread costs as much as a small cloud
     workers = 1 if alone else _processors()
     if workers == 1:
         return list(_pair_clouds(order, absent, max_dimension > 0)[: max_dimension + 1])
