@@ -109,7 +109,7 @@ def _annotated(axis: Axes, table: pd.DataFrame, text: pd.DataFrame, bold: pd.Dat
     for (i, j), value in np.ndenumerate(values):
         red, green, blue, _ = map_of.cmap(map_of.norm(value))
         strong = bold is None or bold.iat[i, j]
-        colour = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black" if strong else "0.45"
+        colour = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black" if strong else "0.3"
         weight = "bold" if bold is not None and strong else "normal"
         axis.text(j, i, text.iat[i, j], ha="center", va="center", size=7.5, weight=weight, color=colour)
     axis.set_xticks(range(table.shape[1]), labels=map(str, table.columns))
