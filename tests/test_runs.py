@@ -265,17 +265,20 @@ def test_a_damaged_data_set_ends_in_one_clear_error(notebook, monkeypatch, tmp_p
     assert len(runs.collect()) == 0
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "no list"])
+@pytest.mark.parametrize("damage", ["clash", "missing", "truncated", "empty", "no list"])
 def test_damaged_records_are_named_and_skipped(quick, damage):
     whole, damaged = runs.execute(quick), runs.execute(quick, {"n": 2})
     file = damaged / "metrics.json"
     if damage == "missing":
         file.unlink()
     else:
-        file.write_text({"truncated": file.read_text()[:10], "empty": "", "no list": "{}"}[damage])
+        file.write_text({"truncated": file.read_text()[:10], "empty": "", "no list": "{}", "clash": CLASH}[damage])
     with pytest.warns(UserWarning, match=damaged.name):
         table = runs.collect()
     assert table["run"].tolist() == [whole.name]
+
+
+CLASH = '[{"model": "a", "n": "a metric that hides the parameter n"}]'
 
 
 def test_no_records_are_an_empty_table():

@@ -284,7 +284,7 @@ def test_topodiffusionnet_is_told_the_number_and_compares_it(features):
     with pytest.raises(ValueError, match="condition: wanted the class of each"):
         model.sample(2)
     with pytest.raises(ValueError, match="wanted images or masks, whose Betti numbers are known, got 'torus'"):
-        training.betti_numbers(datasets.load("torus", "train", limit=5), 0)
+        training.known_betti(datasets.load("torus", "train", limit=5), 0)
 
 
 def test_an_interrupted_diffusion_goes_on_as_if_it_had_not_been(digits, features, tmp_path, monkeypatch):

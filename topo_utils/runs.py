@@ -362,6 +362,10 @@ def _rows(record: Path) -> list[dict[str, Any]]:
     )
     if not isinstance(metrics, list):
         raise TypeError(f"metrics.json: wanted a list of rows, got {type(metrics).__name__}")
+    for row in metrics:
+        for name in row.keys() & config["parameters"].keys():
+            if isinstance(row[name], str) != isinstance(config["parameters"][name], str):
+                raise ValueError(f"metrics.json: '{name}' is a parameter, {config['parameters'][name]!r}, and not a metric")
     shared = {"run": record.name, "notebook": config["notebook"], **config["parameters"]}
     return [{**shared, **row, "wall_seconds": origin["wall_seconds"]} for row in metrics]
 

@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,7 +79,7 @@ class Trained(NamedTuple):
     history: pd.DataFrame
 
 
-class Training(lightning.LightningModule):
+class Training(lightning.LightningModule, ABC):
     """What the training of every model has in common; a subclass says what one step minimises.
 
     Each step has its own stream of random numbers, so that a run that was interrupted and resumed equals one that was not.
@@ -133,9 +134,9 @@ class Training(lightning.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
 
+    @abstractmethod
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
         """Loss without regulariser, its terms, and for each comparison a function that makes it."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def references(self, batch: Batch) -> dict[str, Any]:
@@ -224,6 +225,8 @@ class TrainingDiffusion(Training):
     The estimates x̃ of the items with the lowest noise levels make the cloud, at most ``cloud_size`` of them and only those
     of σ ≤ ``topological_sigma``: above, x̃ is a blurred mean whose shape is not to be that of the data. The term has the
     weight w = mean of σ_data² / (σ² + σ_data²), the share of the item in x_t, and is left out with fewer than four items.
+    TopoDiffusionNet's loss of the same estimates has no such weight: there the weight is constant, at all noise levels
+    (Gupta et al., ICLR 2025; their released code has one that depends on the noise as an option).
     """
 
     def __init__(self, model: Diffusion, config: DiffusionConfig, features: nn.Module, regularizers: dict[str, nn.Module]):
@@ -245,7 +248,7 @@ class TrainingDiffusion(Training):
         comparisons = {
             "denoised": lambda: self.regularizers["denoised"](fewer.features, cloud(estimates)) * weight.mean(),
             "sample": lambda: self.regularizers["sample"](self.items(fewer.items), self.items(estimates)) * weight.mean(),
-            "betti": lambda: (self.betti_loss.per_item(estimates, fewer.betti) * weight).mean(),
+            "betti": lambda: self.betti_loss(estimates, fewer.betti),
         }
         if len(chosen) < 4:
             comparisons = dict.fromkeys(comparisons, lambda: 0 * found.error.sum())
@@ -430,7 +433,10 @@ def fit(
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
     module = _module(config, train, features)
-    data, followed = (_data(part, config, features) for part in (train, validation))
+    data = _data(train, config)
+    if config.gammas:
+        data = data._replace(features=features_of(features, train.items).to(data.items.device))
+    followed = _data(validation, config)
     sampler = Batches(len(train), config.batch_size, config.seed, config.devices)
     batches = Loader(data, sampler, module.references if config.gammas else None, config.every)
     history = History()
@@ -466,7 +472,7 @@ def _module(config: RunConfig, train: Dataset, features: nn.Module) -> Training:
 
 
 def _diffusion(config: DiffusionConfig, train: Dataset) -> Diffusion:
-    classes = None if config.condition == "none" else int(betti_numbers(train, config.betti_dimension).max()) + 1
+    classes = None if config.condition == "none" else int(known_betti(train, config.betti_dimension).max()) + 1
     if train.domain.name in ("images", "masks"):
         network = UNet(train.shape, config.width, classes)
     else:
@@ -474,7 +480,7 @@ def _diffusion(config: DiffusionConfig, train: Dataset) -> Diffusion:
     return Diffusion(network, train.shape, config.sigma_min, config.sigma_max, config.schedule).fit_scale(train.items)
 
 
-def betti_numbers(data: Dataset, dimension: int) -> Tensor:
+def known_betti(data: Dataset, dimension: int) -> Tensor:
     """Betti number of each image, ``(n,)``: what is known of it, or what its domain finds."""
     if data.domain.name not in ("images", "masks"):
         raise ValueError(f"dataset: wanted images or masks, whose Betti numbers are known, got '{data.name}'")
@@ -482,16 +488,13 @@ def betti_numbers(data: Dataset, dimension: int) -> Tensor:
     return (data.domain.betti(data.items) if known is None else known)[:, dimension]
 
 
-def _data(data: Dataset, config: RunConfig, features: nn.Module) -> Batch:
-    """All items and what the training needs to know of them, on the device where one device does the work."""
+def _data(data: Dataset, config: RunConfig) -> Batch:
+    """All items and their Betti numbers where these are needed, on the device where one device does the work."""
     wanted = isinstance(config, DiffusionConfig) and (config.condition != "none" or config.gamma_betti)
-    parts = (
-        data.items,
-        features_of(features, data.items) if config.gammas else None,
-        betti_numbers(data, config.betti_dimension) if wanted else None,
-    )
-    alone = config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available()
-    return Batch(*(each.cuda() if alone and each is not None else each for each in parts))
+    betti = known_betti(data, config.betti_dimension) if wanted else None
+    if config.accelerator == "cpu" or config.devices > 1 or not torch.cuda.is_available():
+        return Batch(data.items, betti=betti)
+    return Batch(data.items.cuda(), betti=None if betti is None else betti.cuda())
 
 
 def regularizer(config: RunConfig, comparison: str) -> nn.Module:

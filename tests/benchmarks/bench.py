@@ -272,7 +272,7 @@ def bench_epochs(rows: list, rounds: int) -> None:
     train, validation = train.subset(min(12_800, len(train))), validation.subset(200)
     features = initial_autoencoder(train, epochs=3)
     common = {"dataset": name, "levels": 5, "epochs": 2, "warmup": 0.0}
-    vae, diffusion = VAEConfig(**common), DiffusionConfig(**common | {"levels": 5})
+    vae, diffusion = VAEConfig(**common), DiffusionConfig(**common)
     work = {
         f"epoch of a VAE, {name}": {
             "VAE": vae,

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from topo_utils.evaluation.masks import betti_numbers
-from topo_utils.models.topodiffusionnet import BettiLoss, noise_weight
+from topo_utils.models.topodiffusionnet import BettiLoss
 from topo_utils.seed import generator
 from topo_utils.topology import cubical_persistence
 
@@ -197,15 +195,6 @@ def test_half_precision_is_computed_in_float32():
     assert masks.grad.dtype == torch.bfloat16
 
 
-def test_the_noise_weight():
-    sigma = torch.tensor([0.01, 0.1, 1.0, 10.0])
-    assert noise_weight(sigma).tolist() == [1, 1, 1, 1]
-    assert noise_weight(sigma, highest=1.0).tolist() == [1, 1, 1, 0]
-    snr = 1 / (2 * sigma) ** 2
-    torch.testing.assert_close(noise_weight(sigma, k=5.0), snr.clamp(max=5) / snr)
-    assert noise_weight(sigma, k=5.0, highest=0.05).count_nonzero() == 1
-
-
 MASKS, BETTI = torch.rand(2, 1, 4, 4), torch.tensor([1, 2])
 
 
@@ -233,7 +222,3 @@ def test_bad_options_are_named():
         BettiLoss("both")
     with pytest.raises(ValueError, match="dimension: wanted one of 0, 1, got 2"):
         BettiLoss(dimension=2)
-    with pytest.raises(ValueError, match="k: wanted a positive number, got 0"):
-        noise_weight(torch.ones(1), k=0)
-    with pytest.raises(ValueError, match="highest: wanted a positive number, got nan"):
-        noise_weight(torch.ones(1), highest=math.nan)

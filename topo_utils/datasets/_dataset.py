@@ -84,7 +84,9 @@ class Domain(ABC):
         NotImplementedError
             The domain has no threshold that all its items share.
         """
-        raise NotImplementedError(f"items of the domain '{self.name}' have bars of many lengths and no one Betti number")
+        raise NotImplementedError(
+            f"an item of the domain '{self.name}' has no Betti number of its own: see its diagrams or clouds of items"
+        )
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from topo_utils.datasets._dataset import Dataset, Source, mixed
 from topo_utils.datasets.images import Images
 from topo_utils.seed import generator
+from topo_utils.topology import betti_numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -47,13 +47,8 @@ class Masks(Images):
         return f"wanted only 0 and 1, got {items[between][0].item()}" if between.any() else None
 
     def betti(self, items: Float[Tensor, "batch 1 h w"]) -> Int[Tensor, "batch 2"]:
-        """Components and holes of the pixels that are at least 0.5: a model's probabilities are rounded.
-
-        Bright pixels that touch at a corner are connected and dark ones are not, as in
-        :func:`~topo_utils.topology.cubical_persistence`; a hole is a dark component that does not reach the edge.
-        """
-        counted = _count(items.detach().squeeze(1).cpu().numpy() >= 0.5)
-        return torch.from_numpy(counted).to(items.device)
+        """Components and holes of the pixels that are at least 0.5, see :func:`~topo_utils.topology.betti_numbers`."""
+        return betti_numbers(items)
 
 
 class GeneratedMasks(Source):
@@ -119,7 +114,7 @@ def make_masks(betti: Int[Tensor, "n 2"], size: int, generator: torch.Generator)
     for attempt in range(ATTEMPTS):
         discs, fits = _place(wanted[left], size, 0.9**attempt, random)
         drawn = _draw(discs, size, random)
-        done = fits & (_count(drawn) == wanted[left]).all(1)
+        done = fits & (betti_numbers(torch.from_numpy(drawn[:, None])).numpy() == wanted[left]).all(1)
         masks[left[done]] = drawn[done]
         left = left[~done]
         if not len(left):
@@ -128,22 +123,6 @@ def make_masks(betti: Int[Tensor, "n 2"], size: int, generator: torch.Generator)
         f"betti: {wanted[left[0], 0]} components with {wanted[left[0], 1]} holes did not fit into {size} × {size} pixels "
         f"in {ATTEMPTS} attempts. Ask for fewer, or for a larger size"
     )
-
-
-def _count(masks: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n 2"]:
-    """Betti numbers of masks."""
-    dark = np.pad(~masks, ((0, 0), (1, 1), (1, 1)), constant_values=True)  # the outside is one component
-    return np.stack([_components(masks, connectivity=2), _components(dark, connectivity=1) - 1], axis=1)
-
-
-def _components(masks: Bool[np.ndarray, "n h w"], connectivity: int) -> Int[np.ndarray, " n"]:
-    """Number of connected components of each mask; at connectivity 2, pixels that touch at a corner are connected."""
-    neighbours = np.zeros((3, 3, 3), bool)
-    neighbours[1] = ndimage.generate_binary_structure(2, connectivity)  # no mask touches the next
-    labels, count = ndimage.label(masks, neighbours)
-    mask_of = np.empty(count + 1, int)
-    mask_of[labels] = np.arange(len(masks))[:, None, None]
-    return np.bincount(mask_of[1:], minlength=len(masks))
 
 
 class _Discs(NamedTuple):

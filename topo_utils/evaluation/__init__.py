@@ -66,7 +66,7 @@ def sample(model: VAE | Diffusion, count: int, seed: int = 0) -> torch.Tensor:
     """New items ``(count, ...)``: mean items G(z) of codes z ~ N(0, I), or what a diffusion model makes of noise."""
     stream = generator(seed, "samples")
     if isinstance(model, Diffusion):
-        return torch.cat([model.sample(len(part), stream) for part in torch.empty(count).split(500)])
+        return torch.cat([model.sample(min(500, count - start), stream) for start in range(0, count, 500)])
     return model.decode(torch.randn(count, model.latent_dimension, generator=stream))
 
 

@@ -1,61 +1,17 @@
-"""Whether masks have the topology that was asked for: Betti numbers counted on pixels, and the scores drawn from them."""
+"""Whether masks have the topology that was asked for: scores drawn from their Betti numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from scipy import ndimage
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
+from topo_utils.topology import betti_numbers
+
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
-
-
-def betti_numbers(
-    masks: Float[Tensor, "n 1 h w"], threshold: float = 0.5, connectivity: int = 8, min_area: int = 0
-) -> Int[Tensor, "n 2"]:
-    """Number of components β₀ and of holes β₁ of each mask. A hole is a dark region that does not reach the edge.
-
-    Parameters
-    ----------
-    masks
-        Masks, or grey values.
-    threshold
-        Pixels of at least this value are bright.
-    connectivity
-        8: bright pixels that touch at a corner are connected and dark ones are not, as in
-        :func:`~topo_utils.topology.cubical_persistence`. 4: the other way round.
-    min_area
-        Bright regions of fewer pixels are removed, and then holes of fewer pixels filled. 0 removes and fills nothing.
-
-    Returns
-    -------
-    Tensor
-        int64, on the device of the masks.
-
-    Raises
-    ------
-    TypeError, ValueError
-        ``masks`` is not such a tensor or holds NaN, or an option has no meaning.
-    """
-    if not isinstance(masks, Tensor):
-        raise TypeError(f"masks: wanted a torch tensor, got {type(masks).__name__}")
-    if masks.ndim != 4 or masks.shape[1] != 1 or not masks.numel():
-        raise ValueError(f"masks: wanted the shape (n, 1, h, w) with at least one pixel, got {tuple(masks.shape)}")
-    if masks.isnan().any():
-        raise ValueError(f"masks: wanted numbers, got {int(masks.isnan().sum())} NaN")
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity: wanted 4 or 8, got {connectivity!r}")
-    if min_area < 0:
-        raise ValueError(f"min_area: wanted a number of pixels, 0 or more, got {min_area}")
-    bright = (masks.detach().squeeze(1) >= threshold).cpu().numpy()
-    bright = np.pad(bright, ((0, 0), (1, 1), (1, 1)))  # so that there is one outside, and its corner belongs to it
-    bright, components = _regions(bright, connectivity, min_area)
-    _, holes = _regions(~bright, 12 - connectivity, min_area)
-    return torch.from_numpy(np.stack([components, holes], axis=1)).to(masks.device)
+    from jaxtyping import Float, Int
 
 
 def betti_scores(
@@ -75,7 +31,7 @@ def betti_scores(
     Parameters
     ----------
     masks, threshold, connectivity, min_area
-        As for :func:`betti_numbers`.
+        As for :func:`~topo_utils.topology.betti_numbers`.
     wanted
         The c of each mask, int64, not negative.
     dimension
@@ -119,18 +75,3 @@ def betti_scores(
         "f1": float(f1),
         "mean_absolute_error": (counted - wanted).abs().double().mean().item(),
     }
-
-
-def _regions(
-    pixels: Bool[np.ndarray, "n h w"], connectivity: int, min_area: int
-) -> tuple[Bool[np.ndarray, "n h w"], Int[np.ndarray, " n"]]:
-    """Connected regions of true pixels, but not the one in the corner: their pixels, and their number in each mask."""
-    neighbours = np.zeros((3, 3, 3), bool)
-    neighbours[1] = ndimage.generate_binary_structure(2, 1 if connectivity == 4 else 2)  # no mask touches the next
-    labels, count = ndimage.label(pixels, neighbours)
-    counted = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
-    counted[0] = False  # the false pixels
-    counted[labels[:, 0, 0]] = False
-    mask_of = np.empty(count + 1, int)
-    mask_of[labels] = np.arange(len(pixels))[:, None, None]
-    return counted[labels], np.bincount(mask_of[counted], minlength=len(pixels))

@@ -7,7 +7,6 @@ L_simple + λ L_top, and L_top looks at the persistence diagram of the predicted
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -119,38 +118,6 @@ class BettiLoss(nn.Module):
             births = torch.cat([brightest, births], 1)
             deaths = torch.cat([torch.zeros_like(brightest), deaths], 1)
         return _Clamp.apply(births), _Clamp.apply(deaths)
-
-
-def noise_weight(
-    sigma: Float[Tensor, " batch"], k: float | None = None, highest: float = math.inf
-) -> Float[Tensor, " batch"]:
-    """Factor of λ at each noise level of x_t = x + σ ε, for masks x in [0, 1].
-
-    By default 1 throughout: TopoDiffusionNet draws the time uniformly and weights L_top by a constant λ at all of them (its
-    README's λ is 1e-5, for L_simple as a mean over the pixels). The gradient of x̂₀ = x_t - σ ε_θ in ε_θ grows with σ, which
-    ``highest`` bounds: a choice of ours.
-
-    Parameters
-    ----------
-    sigma
-        Noise levels.
-    k
-        The released code's option ``weight_timestep``, there in place of λ: min(SNR, k) / SNR, less than 1 where there is
-        little noise (after Hang et al., "Efficient diffusion training via min-SNR weighting strategy", ICCV 2023). The
-        signal-to-noise ratio is that of masks in [-1, 1], 1 / (2σ)².
-    highest
-        Above this σ the factor is 0.
-
-    Raises
-    ------
-    ValueError
-        ``k`` or ``highest`` is not positive.
-    """
-    for name, value in (("k", k), ("highest", highest)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: wanted a positive number, got {value}")
-    weight = torch.ones_like(sigma) if k is None else (4 * k * sigma.square()).clamp(max=1)
-    return weight.where(sigma <= highest, 0)
 
 
 class _Clamp(torch.autograd.Function):

@@ -51,15 +51,20 @@ def draw_diagram(axis: Axes, diagrams: list[Diagram]) -> None:
 @styled
 def diagrams_side_by_side(diagrams: dict[str, list[Diagram]], columns: int | None = None) -> Figure:
     """Persistence diagrams of several single clouds, each under its name; ``columns`` in a row, None for all."""
-    columns = columns or len(diagrams)
-    lines = -(-len(diagrams) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.3 * columns, 3.1 * lines), squeeze=False)
-    for axis, (name, bars) in zip(axes.flat, diagrams.items(), strict=False):
+    figure, axes = _panels(len(diagrams), columns or len(diagrams), 3.3, 3.1)
+    for axis, (name, bars) in zip(axes, diagrams.items(), strict=True):
         draw_diagram(axis, bars)
         axis.set_title(name)
-    for axis in axes.flat[len(diagrams) :]:
-        axis.set_visible(False)
     return figure
+
+
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """So many panels, some in a row; each has that size in inches."""
+    lines = -(-count // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(width * columns, height * lines), squeeze=False)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
 
 
 @styled
@@ -196,14 +201,11 @@ def heat_maps(
     columns
         Number of images side by side.
     """
-    lines = -(-len(images) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 2.6 * lines), squeeze=False)
-    for axis, (title, image) in zip(axes.flat, images.items(), strict=False):
+    figure, axes = _panels(len(images), columns, 2.9, 2.6)
+    for axis, (title, image) in zip(axes, images.items(), strict=True):
         axis.imshow(image.detach().cpu().T, origin="lower", extent=extent, aspect="auto", cmap="viridis")
         axis.set(title=title, xlabel="birth", ylabel="persistence")
         axis.grid(False)
-    for axis in axes.flat[len(images) :]:
-        axis.set_visible(False)
     return figure
 
 

@@ -5,7 +5,7 @@ ripser, gudhi, persim or scipy imports it when it is called.
 """
 
 from topo_utils.topology.controls import CriticalEdgeMatching, DistanceMatching, EnergyDistance, NullReference
-from topo_utils.topology.cubical import cubical_persistence
+from topo_utils.topology.cubical import betti_numbers, cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
 from topo_utils.topology.filtrations import knn, pairwise_distances, rips
 from topo_utils.topology.loss import TopologicalLoss
@@ -28,6 +28,7 @@ __all__ = [
     "NullReference",
     "TopologicalLoss",
     "betti_curve",
+    "betti_numbers",
     "bottleneck",
     "cubical_persistence",
     "knn",

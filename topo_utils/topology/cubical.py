@@ -1,17 +1,18 @@
-"""Persistent homology of grey-value images, differentiable in the pixels."""
+"""Persistent homology of grey-value images, differentiable in the pixels; and Betti numbers of masks, counted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from topo_utils.topology._checks import check_finite, check_floating, check_option
 from topo_utils.topology.persistence import NEVER, Diagram, Pairing, gather, padded
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
 
 
 def cubical_persistence(
@@ -55,6 +56,50 @@ def cubical_persistence(
     return gather(values.flatten(-2), pairings, essential)
 
 
+def betti_numbers(
+    masks: Float[Tensor, "n 1 h w"], threshold: float = 0.5, connectivity: int = 8, min_area: int = 0
+) -> Int[Tensor, "n 2"]:
+    """Number of components β₀ and of holes β₁ of each mask. A hole is a dark region that does not reach the edge.
+
+    Parameters
+    ----------
+    masks
+        Masks, or grey values.
+    threshold
+        Pixels of at least this value are bright.
+    connectivity
+        8: bright pixels that touch at a corner are connected and dark ones are not, as in
+        :func:`cubical_persistence`. 4: the other way round.
+    min_area
+        Bright regions of fewer pixels are removed, and then holes of fewer pixels filled. 0 removes and fills nothing.
+
+    Returns
+    -------
+    Tensor
+        int64, on the device of the masks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``masks`` is not such a tensor or holds NaN, or an option has no meaning.
+    """
+    if not isinstance(masks, Tensor):
+        raise TypeError(f"masks: wanted a torch tensor, got {type(masks).__name__}")
+    if masks.ndim != 4 or masks.shape[1] != 1 or not masks.numel():
+        raise ValueError(f"masks: wanted the shape (n, 1, h, w) with at least one pixel, got {tuple(masks.shape)}")
+    if masks.isnan().any():
+        raise ValueError(f"masks: wanted numbers, got {int(masks.isnan().sum())} NaN")
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity: wanted 4 or 8, got {connectivity!r}")
+    if min_area < 0:
+        raise ValueError(f"min_area: wanted a number of pixels, 0 or more, got {min_area}")
+    bright = (masks.detach().squeeze(1) >= threshold).cpu().numpy()
+    bright = np.pad(bright, ((0, 0), (1, 1), (1, 1)))  # so that there is one outside, and its corner belongs to it
+    bright, components = _regions(bright, connectivity, min_area)
+    _, holes = _regions(~bright, 12 - connectivity, min_area)
+    return torch.from_numpy(np.stack([components, holes], axis=1)).to(masks.device)
+
+
 def _pair(images: np.ndarray) -> list[Pairing]:
     """Critical pixels of each image, flat in row order, H0 and H1."""
     pairs = [_pair_one(image) for image in images]
@@ -79,3 +124,20 @@ def _pair_one(image: np.ndarray) -> list[np.ndarray]:
         cells = np.concatenate([closed, np.stack([open_, np.full(len(open_), NEVER)], axis=1)])
         bars.append(cells[np.argsort(values[cells[:, 0]], kind="stable")])
     return bars
+
+
+def _regions(
+    pixels: Bool[np.ndarray, "n h w"], connectivity: int, min_area: int
+) -> tuple[Bool[np.ndarray, "n h w"], Int[np.ndarray, " n"]]:
+    """Connected regions of true pixels, but not the one in the corner: their pixels, and their number in each mask."""
+    from scipy import ndimage  # here, so that this package imports without it
+
+    neighbours = np.zeros((3, 3, 3), bool)
+    neighbours[1] = ndimage.generate_binary_structure(2, 1 if connectivity == 4 else 2)  # no mask touches the next
+    labels, count = ndimage.label(pixels, neighbours)
+    counted = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
+    counted[0] = False  # the false pixels
+    counted[labels[:, 0, 0]] = False
+    mask_of = np.empty(count + 1, int)
+    mask_of[labels] = np.arange(len(pixels))[:, None, None]
+    return counted[labels], np.bincount(mask_of[counted], minlength=len(pixels))

@@ -51,7 +51,7 @@ def landscape(
 
 
 def landscape_on(diagram: Diagram, grid: Tensor, levels: int | None) -> Tensor:
-    """:func:`landscape` on a grid that is known to be sound, without levels that are zero everywhere for lack of bars."""
+    """:func:`landscape` on a grid that is known to be sound, without levels that are zero everywhere."""
     return _Landscape.apply(diagram.points, grid, levels)
 
 
