@@ -201,6 +201,14 @@ def test_plain_lines_are_printed_in_batch(digits, features, capsys):
     assert [line.split()[:3] for line in lines if "epoch" in line] == [["vae", "epoch", "1/2"], ["vae", "epoch", "2/2"]]
 
 
+def test_a_bar_counts_every_step_of_the_whole_training_and_is_seldom_drawn(digits, features, capsys):
+    train(SMALL.replace(epochs=20), digits, features, progress="bar")
+    drawn = capsys.readouterr().err.split("\r")
+    steps = 20 * (len(digits[0]) // SMALL.batch_size)
+    assert f"{steps}/{steps}" in drawn[-1]
+    assert len(drawn) < steps / 2
+
+
 def test_logs_are_written(digits, features, tmp_path):
     train(SMALL, digits, features, folder=tmp_path)
     assert (tmp_path / "logs" / "metrics.csv").exists()

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
+from tqdm.auto import tqdm
 
 from topo_utils.config import DiffusionConfig, RunConfig
 from topo_utils.datasets import REGISTRY, Dataset
@@ -307,6 +308,37 @@ class History(Callback):
         self.rows.append({"epoch": trainer.current_epoch, **means, **validation, **times})
 
 
+class Bar(Callback):
+    """One bar for the whole training, drawn twice a second at most.
+
+    A notebook's kernel drops messages that its reader is too slow for, the one that says "cell finished" among them: a bar
+    drawn at each step (Lightning's own) sends thousands.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.bar = name, tqdm(disable=True)  # training may fail before its first step
+
+    def on_train_start(self, trainer, module) -> None:
+        steps, epoch = trainer.num_training_batches, trainer.current_epoch
+        self.bar = tqdm(
+            desc=self.name,
+            total=trainer.max_epochs * steps,
+            initial=epoch * steps,
+            unit="step",
+            mininterval=0.5,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
+        self.bar.update()
+
+    def on_train_end(self, trainer, module) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer, module, exception) -> None:
+        self.bar.close()
+
+
 class Lines(Callback):
     """A plain line now and then, for logs and executed notebooks where a moving bar would only leave clutter."""
 
@@ -531,7 +563,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str, s
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # after each epoch; Lightning writes it atomically, so that a killed run leaves the old or the new one
     checkpoint = ModelCheckpoint(folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    reporters = {"bar": [TQDMProgressBar(leave=True)], "lines": [Lines(config.model, history)], "none": []}
+    reporters = {"bar": [Bar(config.model)], "lines": [Lines(config.model, history)], "none": []}
     if progress not in reporters:
         raise ValueError(f"progress: wanted one of {', '.join(map(repr, reporters))}, got {progress!r}")
     return lightning.Trainer(
@@ -544,7 +576,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str, s
         gradient_clip_val=config.gradient_clip,
         logger=[CSVLogger(folder, LOGS, version=""), TensorBoardLogger(folder, LOGS, version="")],
         callbacks=[history, checkpoint, *reporters[progress]],
-        enable_progress_bar=progress == "bar",
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=min(10, steps),
