@@ -262,6 +262,52 @@ def bench_landscapes(rows: list) -> None:
     measure(rows, "landscapes of 64 diagrams, K = 5, 100 grid points", work)
 
 
+# --- where a step of the regulariser spends its time ------------------------------------------------------------------
+
+
+def bench_stages(rows: list) -> None:
+    """The comparison ``reconstruction`` of one batch of 128 images, in two clouds of 64, K = 5; its references are ready."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train = load("mnist" if REGISTRY["mnist"].present() else "digits", "train").subset(1_000)
+    network = initial_autoencoder(train, epochs=3).to(device)
+    images = train.items[:256].to(device)
+
+    def clouds(x: torch.Tensor) -> torch.Tensor:
+        return network.features(x).view(2, 64, -1)
+
+    with torch.no_grad():
+        features, target = clouds(images[:128]), clouds(images[128:])
+    loss = TopologicalLoss(levels=5).fit(features).to(device)
+    references, distances = loss.prepare(target), loss._distances(features)
+    found, grid, host = loss._bars(features), loss._host_grid(features), distances.cpu().numpy()
+    curves = [each.cpu().mT.contiguous().numpy() for each in references]
+
+    def whole() -> None:
+        loss(references, clouds(images[:128].requires_grad_())).backward()
+
+    def vectors() -> None:
+        loss._distance(curves, found, grid, features.detach().requires_grad_()).backward()
+
+    work = {
+        "all of it, forward and backward": whole,
+        "features, forward and backward": lambda: clouds(images[:128].requires_grad_()).sum().backward(),
+        "distances": lambda: loss._distances(features),
+        "transfer of the distances to the host": lambda: distances.cpu().numpy(),
+        "pairing": lambda: pair(host),
+        "landscapes, their distance, its gradient": vectors,
+    }
+    measure(rows, f"where a step of L_topo goes, {train.name}, {device}", {k: synchronised(f) for k, f in work.items()})
+
+
+def synchronised(function: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return run
+
+
 # --- what an epoch costs ---------------------------------------------------------------------------------------------
 
 
@@ -338,6 +384,7 @@ def main() -> int:
     bench_cubical(rows)
     bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
     bench_landscapes(rows)
+    bench_stages(rows)
     bench_epochs(rows, 1 if options.quick else 3)
     if not options.quick:
         with paths.atomic(paths.RESULTS / "benchmarks.csv") as scratch:

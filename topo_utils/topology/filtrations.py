@@ -10,6 +10,7 @@ from torch import Tensor
 from topo_utils.topology._checks import check_cloud, check_finite, check_weights
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Float
 
 
@@ -35,7 +36,39 @@ def pairwise_distances(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch 
         ``x`` is not a floating tensor, has fewer than two points, or holds a value that is not finite.
     """
     check_cloud("x", x)
+    return euclidean(x)
+
+
+def euclidean(x: Tensor) -> Tensor:
+    """:func:`pairwise_distances` of clouds that are known to be sound."""
+    if x.device.type == "cpu":
+        return _Euclidean.apply(x)
     return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class _Euclidean(torch.autograd.Function):
+    """Distances of clouds on the CPU, ``(*batch, n, n)``."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        from topo_utils.topology import _distances  # here: numba takes a second to import
+
+        lengths = torch.from_numpy(_distances.distances(_stack(x))).view(*x.shape[:-1], x.shape[-2])
+        ctx.save_for_backward(x, lengths)
+        return lengths
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        from topo_utils.topology import _distances
+
+        x, lengths = ctx.saved_tensors
+        return torch.from_numpy(_distances.pull(_stack(gradient), _stack(x), _stack(lengths))).view(x.shape)
+
+
+def _stack(x: Tensor) -> np.ndarray:
+    """The matrices of all batch dimensions in one."""
+    return x.detach().reshape(-1, *x.shape[-2:]).contiguous().numpy()
 
 
 def rips(distances: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:

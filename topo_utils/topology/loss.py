@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from topo_utils.topology._checks import check_cloud, check_floating, check_option
 from topo_utils.topology.cubical import cubical_persistence
-from topo_utils.topology.filtrations import knn, pairwise_distances
+from topo_utils.topology.filtrations import euclidean, knn
 from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology
 from topo_utils.topology.vectorize import landscape_on, persistence_image
 
@@ -154,7 +154,7 @@ class TopologicalLoss(nn.Module):
     @staticmethod
     def _distances(cloud: Tensor) -> Tensor:
         check_cloud("cloud", cloud)
-        distances = pairwise_distances(cloud)
+        distances = euclidean(cloud)
         if not math.isfinite(distances.detach().max().item()):
             raise ValueError(
                 f"cloud: wanted values whose distances fit into {cloud.dtype}, got up to {cloud.abs().max():g}"
