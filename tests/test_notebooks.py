@@ -77,4 +77,5 @@ def test_the_course_has_its_anatomy(path):
     "path", sorted(NOTEBOOKS.glob("params/*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
 def test_parameter_profiles_fit_their_notebook(path):
-    runs.resolve(NOTEBOOKS / f"{path.stem.partition("-")[0]}.ipynb", runs.read_parameters(path))
+    notebook = path.stem.partition("-")[0]  # what follows names a variant
+    runs.resolve(NOTEBOOKS / f"{notebook}.ipynb", runs.read_parameters(path))

@@ -112,7 +112,7 @@ class Training(lightning.LightningModule, ABC):
         return self
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
-        """Lightning's way, but for a batch that is there already: only to look through it costs as much as a small L_topo."""
+        """Lightning's way, but for a batch that is there already: to look through it costs as much as a small L_topo."""
         return batch if batch[0].device == device else super().transfer_batch_to_device(batch, device, index)
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
@@ -136,7 +136,7 @@ class Training(lightning.LightningModule, ABC):
         terms["loss"] = loss
         self.check_finite(terms)
         self.terms = {name: value.detach() for name, value in terms.items()}
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # others would be dropped, which takes time as well
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # others would be dropped, at a cost
             self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
 

@@ -266,7 +266,7 @@ def bench_landscapes(rows: list) -> None:
 
 
 def bench_stages(rows: list) -> None:
-    """The comparison ``reconstruction`` of one batch of 128 images, in two clouds of 64, K = 5; its references are ready."""
+    """The comparison ``reconstruction`` of one batch of 128 images, in two clouds of 64, K = 5; references are ready."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train = load("mnist" if REGISTRY["mnist"].present() else "digits", "train").subset(1_000)
     network = initial_autoencoder(train, epochs=3).to(device)
