@@ -278,8 +278,8 @@ def bench_stages(rows: list) -> None:
     with torch.no_grad():
         features, target = clouds(images[:128]), clouds(images[128:])
     loss = TopologicalLoss(levels=5).fit(features).to(device)
-    references, distances = loss.prepare(target), loss._distances(features)
-    found, grid, host = loss._bars(features), loss._host_grid(features), distances.cpu().numpy()
+    references, distances = loss.prepare(target), pairwise_distances(features)
+    found, grid, host = loss._bars("cloud", features), loss._host_grid(features), distances.cpu().numpy()
     curves = [each.cpu().mT.contiguous().numpy() for each in references]
 
     def whole() -> None:
@@ -291,7 +291,7 @@ def bench_stages(rows: list) -> None:
     work = {
         "all of it, forward and backward": whole,
         "features, forward and backward": lambda: clouds(images[:128].requires_grad_()).sum().backward(),
-        "distances": lambda: loss._distances(features),
+        "distances": lambda: pairwise_distances(features),
         "transfer of the distances to the host": lambda: distances.cpu().numpy(),
         "pairing": lambda: pair(host),
         "landscapes, their distance, its gradient": vectors,

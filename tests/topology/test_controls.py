@@ -94,3 +94,13 @@ def test_wrong_use_is_named():
         CriticalEdgeMatching(2)
     with pytest.raises(ValueError, match="kind: wanted one of"):
         NullReference(TopologicalLoss(), "uniform")
+    with pytest.raises(ValueError, match="reference: wanted at least one cloud"):
+        EnergyDistance()(torch.zeros(0, 8, 2), torch.zeros(0, 8, 2))
+
+
+@pytest.mark.parametrize(
+    "loss", [DistanceMatching(), CriticalEdgeMatching(1), EnergyDistance()], ids=lambda x: type(x).__name__
+)
+def test_clouds_as_autocast_leaves_them(loss):
+    x, y = torch.randn(2, 12, 3).bfloat16()
+    assert loss(x, y) == loss(x.float(), y.float())

@@ -138,3 +138,7 @@ def test_wrong_use_is_named():
         sliced_wasserstein(x, x, 0)
     with pytest.raises(ValueError, match="x: wanted a single diagram"):
         bottleneck(x, x)
+    with pytest.raises(TypeError, match=r"x: wanted a Diagram .* got Tensor"):
+        bottleneck(x.points, x)
+    with pytest.raises(TypeError, match=r"directions: wanted a whole number, got 2.5"):
+        sliced_wasserstein(x, x, 2.5)

@@ -101,7 +101,43 @@ def test_bad_distances_are_named(filtration, distances, message):
         filtration(distances)
 
 
-@pytest.mark.parametrize("k", [0, 3, 4])
-def test_k_out_of_range(k):
-    with pytest.raises(ValueError, match="k: wanted 1 <= k < 3"):
+@pytest.mark.parametrize(
+    ("k", "error", "message"),
+    [
+        (0, ValueError, "k: wanted at least 1"),
+        (3, ValueError, "k: wanted 1 <= k < 3"),
+        (2.0, TypeError, "k: wanted a whole number, got 2.0"),
+        (True, TypeError, "k: wanted a whole number, got True"),
+    ],
+)
+def test_k_out_of_range(k, error, message):
+    with pytest.raises(error, match=message):
         knn(pairwise_distances(torch.randn(3, 2)), k)
+
+
+def test_distances_that_overflow_are_no_missing_edges():
+    with pytest.raises(ValueError, match=r"x: wanted values whose distances fit into torch.float32"):
+        pairwise_distances(torch.tensor([[0.0], [3e19]]))
+
+
+@given(clouds)
+def test_the_gradient_is_that_of_the_naive_formula(cloud):
+    x = torch.from_numpy(cloud).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    weights = torch.randn(len(x), len(x), dtype=torch.float64)
+    (weights * pairwise_distances(x)).sum().backward()
+    apart = torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist")
+    (weights * apart).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_changes_in_place_and_second_derivatives_are_errors():
+    x = torch.randn(5, 2, requires_grad=True)
+    distances = pairwise_distances(x)
+    with torch.no_grad():
+        x.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        distances.sum().backward()
+    (gradient,) = torch.autograd.grad(pairwise_distances(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.square().sum().backward()

@@ -230,11 +230,23 @@ def test_wrong_use_is_named(clouds):
     loss = TopologicalLoss().fit(x)
     with pytest.raises(ValueError, match="same batch shape"):
         loss(x[:2], y)
-    with pytest.raises(ValueError, match="cloud: wanted finite values"):
+    with pytest.raises(ValueError, match=r"^cloud: wanted finite values, got nan at \(0, 0, 0\)"):
         loss(x, y * torch.nan)
-    with pytest.raises(TypeError, match="cloud: wanted a torch tensor, got NoneType"):
+    with pytest.raises(ValueError, match=r"^reference: wanted finite values"):
+        loss(x * torch.nan, y)
+    with pytest.raises(ValueError, match=r"^reference: wanted finite values"):
+        loss(x[..., :1] * torch.nan, y)
+    with pytest.raises(TypeError, match=r"^reference: wanted a torch tensor, got NoneType"):
         loss(None, y)
-    with pytest.raises(ValueError, match="wanted a cloud, or the list of its diagrams H0 to H1"):
+    with pytest.raises(ValueError, match=r"cloud: wanted lengths whose loss fits into float32"):
+        TopologicalLoss().fit(1e14 * x)(1e14 * x, (1e14 * y).requires_grad_())
+    with pytest.raises(ValueError, match=r"reference: wanted bars that a grid of torch.float32 can tell apart"):
+        TopologicalLoss().fit(x.double() * 1e-60)
+    with pytest.raises(ValueError, match="scale_free: wanted one of True, False, got 'no'"):
+        TopologicalLoss(scale_free="no")
+    with pytest.raises(TypeError, match="sigma: wanted a number, got '1'"):
+        TopologicalLoss(sigma="1")
+    with pytest.raises(ValueError, match="reference: wanted a cloud or its diagrams H0 to H1"):
         loss(TopologicalLoss(weights=(1, 0)).diagrams(x), y)
     with pytest.raises(ValueError, match="wanted at least one cloud"):
         loss(x[:0], y[:0])

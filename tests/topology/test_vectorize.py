@@ -213,7 +213,7 @@ def test_the_smooth_betti_curve_tends_to_the_step_function():
     ("grid", "levels", "message"),
     [
         (torch.tensor([0.0]), None, "at least two increasing values"),
-        (torch.tensor([1.0, 0.0]), None, "at least two increasing values"),
+        (torch.tensor([1.0, 0.0]), None, "increasing values, got 1 before 0"),
         (torch.zeros(2, 2), None, "at least two increasing values"),
         (torch.tensor([0.0, torch.inf]), None, "finite"),
         (torch.tensor([0.0, 1.0]), 0, "levels: wanted at least 1"),
@@ -232,3 +232,37 @@ def test_bad_widths_are_named(sigma):
         smooth_betti_curve(diagram_of(0, 3), GRID, sigma)
     with pytest.raises(ValueError, match="power: wanted a number >= 0"):
         silhouette(diagram_of(0, 3), GRID, min(sigma, -1.0))
+
+
+@pytest.mark.parametrize(
+    "vectorize",
+    [
+        lambda d: landscape(d, torch.linspace(0, 1, 5)),
+        lambda d: persistence_image(d, torch.linspace(0, 1, 5), torch.linspace(0, 1, 5), 0.1),
+        lambda d: silhouette(d, torch.linspace(0, 1, 5)),
+        lambda d: betti_curve(d, torch.linspace(0, 1, 5)),
+        lambda d: smooth_betti_curve(d, torch.linspace(0, 1, 5), 0.1),
+        persistence_entropy,
+    ],
+)
+def test_what_is_no_diagram_is_named(vectorize):
+    with pytest.raises(TypeError, match=r"diagram: wanted a Diagram .* got list"):
+        vectorize([Diagram(torch.zeros(1, 2), torch.ones(1, dtype=torch.bool))])
+    with pytest.raises(ValueError, match=r"diagram: wanted numbers, got NaN at \(0, 1\)"):
+        vectorize(Diagram(torch.tensor([[0.0, torch.nan]]), torch.ones(1, dtype=torch.bool)))
+
+
+def test_a_landscape_knows_when_its_diagram_was_changed():
+    points = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    bars = points * 1
+    curves = landscape(Diagram(bars, torch.ones(1, dtype=torch.bool)), torch.linspace(0, 1, 5))
+    bars.detach().add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        curves.sum().backward()
+
+
+def test_images_are_exact_under_autocast():
+    diagram, edges = batch_of()[0], torch.linspace(0, 3, 20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image = persistence_image(diagram, edges, edges, 0.1)
+    assert torch.equal(image, persistence_image(diagram, edges, edges, 0.1))

@@ -50,6 +50,22 @@ def check_weights(name: str, weights: Tensor) -> None:
         raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")
 
 
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raise unless ``value`` is a whole number and at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: wanted a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: wanted at least {least}, got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number above zero."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name}: wanted a number, got {value!r}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: wanted a positive number, got {value}")
+
+
 def check_option(name: str, value: object, allowed: tuple) -> None:
     """Raise unless ``value`` is one of ``allowed``."""
     if value not in allowed:

@@ -7,6 +7,7 @@ their ends. No matrix of all pairs takes part in it, unless the mean distance do
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numba import njit
 from torch import Tensor
 
 from topo_utils.topology import _landscape
+from topo_utils.topology._autograd import differentiable_once
 from topo_utils.topology._flag import pair
 
 
@@ -85,11 +87,15 @@ class LandscapeDistance(torch.autograd.Function):
             _pull_ends(gradient, by_scale, weight * by_bar, points, found.distances, edges, found.scales)
         if found.scale_free:
             _pull_all(gradient, by_scale, points, found.distances)
+        if not (math.isfinite(total) and np.isfinite(gradient).all()):
+            raise ValueError(
+                f"cloud: wanted lengths whose loss fits into {gradient.dtype}, got up to {found.distances.max():g}"
+            )
         ctx.save_for_backward(torch.from_numpy(gradient).to(cloud.device))
         return cloud.new_tensor(total)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx, gradient: Tensor) -> tuple:
         return gradient * ctx.saved_tensors[0], None, None, None, None, None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from topo_utils.topology._checks import check_cloud, check_option
 from topo_utils.topology.filtrations import pairwise_distances
-from topo_utils.topology.loss import TopologicalLoss, mean_distance
+from topo_utils.topology.loss import TopologicalLoss, checked, mean_distance
 from topo_utils.topology.persistence import flag_pairings
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class DistanceMatching(nn.Module):
         return (x.values - y.values).square().sum((-2, -1)).mean() / (n * (n - 1))
 
     def distances(self, cloud: Tensor) -> Tensor:
-        check_cloud("cloud", cloud)
-        distances = pairwise_distances(cloud)
+        distances = pairwise_distances(checked("cloud", cloud))
         return distances / mean_distance(distances) if self.scale_free else distances
 
 
@@ -128,8 +127,8 @@ class EnergyDistance(nn.Module):
 
     def forward(self, reference: Float[Tensor, "*batch n d"], cloud: Float[Tensor, "*batch m d"]) -> Tensor:
         """The loss, the mean over the batch."""
-        for name, points in (("reference", reference), ("cloud", cloud)):
-            check_cloud(name, points)
+        reference, cloud = checked("reference", reference), checked("cloud", cloud)
+        reference = reference.to(cloud)
         if reference.shape[:-2] != cloud.shape[:-2] or reference.shape[-1] != cloud.shape[-1]:
             shapes = tuple(reference.shape), tuple(cloud.shape)
             raise ValueError(f"reference and cloud: wanted clouds in one space, got the shapes {shapes[0]} and {shapes[1]}")
@@ -167,6 +166,7 @@ class NullReference(nn.Module):
 
     def null(self, reference: Float[Tensor, "*batch n d"]) -> Tensor:
         """The reference without its shape."""
+        reference = checked("reference", reference)
         check_cloud("reference", reference)
         stream = torch.Generator().manual_seed(int(reference.detach().double().abs().sum().cpu().view(torch.int64)) >> 1)
         if self.kind == "shuffled":

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology.persistence import Diagram
+from topo_utils.topology._checks import check_count
+from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -83,15 +84,15 @@ def sliced_wasserstein(x: Diagram, y: Diagram, directions: int = 50) -> Float[Te
     ValueError
         Fewer directions, or the batch shapes differ.
     """
-    if directions < 1:
-        raise ValueError(f"directions: wanted at least 1, got {directions}")
+    check_count("directions", directions)
     _same_batch(x, y)
     first, second = x.points, y.points.to(x.points)
     angles = math.pi * (torch.arange(directions, dtype=first.dtype, device=first.device) / directions - 0.5)
     lines = torch.stack([angles.cos(), angles.sin()])
     # padding is the point (0, 0) of both completed diagrams, which changes no distance
-    left = torch.cat([first, _on_diagonal(second)], dim=-2) @ lines
-    right = torch.cat([second, _on_diagonal(first)], dim=-2) @ lines
+    with torch.autocast(first.device.type, enabled=False):
+        left = torch.cat([first, _on_diagonal(second)], dim=-2) @ lines
+        right = torch.cat([second, _on_diagonal(first)], dim=-2) @ lines
     return (left.sort(dim=-2).values - right.sort(dim=-2).values).abs().sum(-2).mean(-1)
 
 
@@ -122,6 +123,7 @@ def _on_diagonal(bars: Tensor) -> Tensor:
 
 
 def _single(name: str, diagram: Diagram) -> Tensor:
+    check_diagram(name, diagram)
     if diagram.mask.ndim != 1:
         raise ValueError(f"{name}: wanted a single diagram, got the batch shape {tuple(diagram.mask.shape[:-1])}")
     return diagram.points[diagram.mask]
@@ -134,6 +136,8 @@ def _clouds(diagram: Diagram) -> list[Tensor]:
 
 
 def _same_batch(x: Diagram, y: Diagram) -> torch.Size:
+    for name, diagram in (("x", x), ("y", y)):
+        check_diagram(name, diagram)
     batch, other = x.mask.shape[:-1], y.mask.shape[:-1]
     if batch != other:
         raise ValueError(f"x and y: wanted the same batch shape, got {tuple(batch)} and {tuple(other)}")

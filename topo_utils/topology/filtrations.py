@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_cloud, check_finite, check_weights
+from topo_utils.topology._autograd import differentiable_once
+from topo_utils.topology._checks import check_cloud, check_count, check_finite, check_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,17 +35,22 @@ def pairwise_distances(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch 
     Raises
     ------
     TypeError, ValueError
-        ``x`` is not a floating tensor, has fewer than two points, or holds a value that is not finite.
+        ``x`` is not a floating tensor, has fewer than two points, or holds a value that is not finite, or so large that a
+        distance is not.
     """
-    check_cloud("x", x)
-    return euclidean(x)
+    return euclidean("x", x)
 
 
-def euclidean(x: Tensor) -> Tensor:
-    """:func:`pairwise_distances` of clouds that are known to be sound."""
+def euclidean(name: str, x: Tensor) -> Tensor:
+    """:func:`pairwise_distances` of the argument ``name``."""
+    check_cloud(name, x)
     if x.device.type == "cpu":
-        return _Euclidean.apply(x)
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = _Euclidean.apply(x)
+    else:
+        distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    if x.numel() and not math.isfinite(distances.detach().max().item()):
+        raise ValueError(f"{name}: wanted values whose distances fit into {x.dtype}, got up to {x.abs().max():g}")
+    return distances
 
 
 class _Euclidean(torch.autograd.Function):
@@ -58,7 +65,7 @@ class _Euclidean(torch.autograd.Function):
         return lengths
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx, gradient: Tensor) -> Tensor:
         from topo_utils.topology import _distances
 
@@ -119,7 +126,8 @@ def knn(distances: Float[Tensor, "*batch n n"], k: int) -> Float[Tensor, "*batch
     """
     distances = rips(distances)
     n = distances.shape[-1]
-    if not 1 <= k < n:
+    check_count("k", k)
+    if not k < n:
         raise ValueError(f"k: wanted 1 <= k < {n} (the number of points), got {k}")
     diagonal = torch.eye(n, dtype=torch.bool, device=distances.device)
     radius = distances.detach().masked_fill(diagonal, torch.inf).kthvalue(k, dim=-1, keepdim=True).values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_cloud, check_floating, check_option
+from topo_utils.topology._checks import check_count, check_floating, check_option, check_positive
 from topo_utils.topology.cubical import cubical_persistence
 from topo_utils.topology.filtrations import euclidean, knn
 from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology
@@ -44,7 +44,7 @@ class TopologicalLoss(nn.Module):
         :func:`persistent_homology` takes them, ``"sublevel"`` or ``"superlevel"`` of images ``(*batch, h, w)``.
     k
         Neighbours of the ``"knn"`` filtration. There, and for graphs, bars that never die end at the largest edge weight,
-        through which no gradient flows.
+        through which no gradient flows: the loss depends on that edge, and does not pull at it.
     levels
         Number K of landscape levels; None for all: few levels see only the few longest bars.
     weights
@@ -85,22 +85,20 @@ class TopologicalLoss(nn.Module):
         check_option("filtration", filtration, POINTS + GRAPH + IMAGES)
         if (filtration == "knn") != (k is not None):
             raise ValueError(f"k: wanted a number with filtration='knn' and only then, got {k!r} with {filtration!r}")
-        for name, value in (("k", k), ("levels", levels), ("grid_size", grid_size)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise TypeError(f"{name}: wanted a whole number, got {value!r}")
-        if levels is not None and (levels < 1 or representation == "image"):
-            raise ValueError(f"levels: wanted at least 1, and only with representation='landscape', got {levels}")
+        for name, value, least in (("k", k, 1), ("levels", levels, 1), ("grid_size", grid_size, 2)):
+            if value is not None:
+                check_count(name, value, least)
+        if levels is not None and representation == "image":
+            raise ValueError(f"levels: wanted only with representation='landscape', got {levels}")
         numbers = isinstance(weights, tuple | list) and all(isinstance(w, int | float) for w in weights)
         if not numbers or len(weights) != 2 or not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
             raise ValueError(f"weights: wanted two numbers, none negative and one positive, got {weights!r}")
+        check_option("scale_free", scale_free, (True, False))
         if scale_free and filtration not in POINTS:
             raise ValueError(f"scale_free: wanted only with filtrations of points, got it with {filtration!r}")
         if grid_size is None:
             grid_size = 128 if representation == "landscape" else 20
-        if grid_size < 2:
-            raise ValueError(f"grid_size: wanted at least 2, got {grid_size}")
-        if not (math.isfinite(sigma) and sigma > 0):
-            raise ValueError(f"sigma: wanted a positive number of pixels, got {sigma}")
+        check_positive("sigma", sigma)
         self.representation, self.filtration, self.k, self.levels = representation, filtration, k, levels
         self.weights, self.scale_free, self.sigma = tuple(weights), scale_free, sigma
         self.register_buffer("grid", torch.zeros(grid_size))
@@ -124,51 +122,41 @@ class TopologicalLoss(nn.Module):
         first, last = float(points.min()), float(points.max())
         first = 0.0 if self.filtration in POINTS + GRAPH else first
         steps = torch.linspace(0, 1, len(self.grid), dtype=torch.float64)
-        self.grid = (first + 1.25 * (last - first) * steps).to(self.grid)
+        grid = (first + 1.25 * (last - first) * steps).to(self.grid)
+        if not (grid.isfinite().all() and (grid.diff() > 0).all()):
+            raise ValueError(
+                f"reference: wanted bars that a grid of {grid.dtype} can tell apart, got them from {first:g} to {last:g}; "
+                "scale the clouds, or call double() on the loss first"
+            )
+        self.grid = grid
         return self
 
     def diagrams(self, cloud: Float[Tensor, "*batch n d"]) -> list[Diagram]:
         """Persistence diagrams of clouds, as the loss sees them: its filtration, and its scale."""
-        cloud, highest = self._checked(cloud), 1 if self.weights[1] else 0
+        return self._diagrams("cloud", cloud)
+
+    def _diagrams(self, name: str, cloud: Tensor) -> list[Diagram]:
+        cloud, highest = checked(name, cloud), 1 if self.weights[1] else 0
         with torch.autocast(cloud.device.type, enabled=False):
             if self.filtration in IMAGES:
                 return cubical_persistence(cloud, sublevel=self.filtration == "sublevel")[: highest + 1]
             if self.filtration in GRAPH:
                 return persistent_homology(cloud, highest, essential="cap")
-            distances = self._distances(cloud)
+            distances = euclidean(name, cloud)
             if self.scale_free:
                 distances = distances / mean_distance(distances)
             if self.filtration == "knn":
                 return flag_diagrams(knn(distances, self.k), highest, essential="cap")
             return flag_diagrams(distances, highest, essential="drop")
 
-    @staticmethod
-    def _checked(cloud: Tensor) -> Tensor:
-        if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
-            cloud = cloud.float()
-        check_floating("cloud", cloud)
-        if not cloud.numel():
-            raise ValueError(f"cloud: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
-        return cloud
-
-    @staticmethod
-    def _distances(cloud: Tensor) -> Tensor:
-        check_cloud("cloud", cloud)
-        distances = euclidean(cloud)
-        if not math.isfinite(distances.detach().max().item()):
-            raise ValueError(
-                f"cloud: wanted values whose distances fit into {cloud.dtype}, got up to {cloud.abs().max():g}"
-            )
-        return distances
-
     @torch.no_grad()
-    def _bars(self, cloud: Tensor) -> Bars:
+    def _bars(self, name: str, cloud: Tensor) -> Bars:
         """Diagrams of point clouds, all batch dimensions in one, outside of autograd and on the host."""
         from topo_utils.topology import _points  # here: numba takes a second to import
 
         self._check_fitted()
         with torch.autocast(cloud.device.type, enabled=False):
-            distances = self._distances(cloud).view(-1, *[cloud.shape[-2]] * 2)
+            distances = euclidean(name, cloud).view(-1, *[cloud.shape[-2]] * 2)
             weights = knn(distances, self.k) if self.filtration == "knn" else distances
             scales = mean_distance(distances) if self.scale_free else None
         return _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
@@ -181,15 +169,18 @@ class TopologicalLoss(nn.Module):
         RuntimeError
             The grid has not been calibrated.
         """
+        return self._vectors("cloud", cloud)
+
+    prepare = vectors  # the name that all losses of :mod:`controls` have for what the reference alone decides
+
+    def _vectors(self, name: str, cloud: Tensor | list[Diagram]) -> list[Tensor]:
         if self._of_points(cloud) and not cloud.requires_grad:
             from topo_utils.topology import _points
 
-            cloud = self._checked(cloud)
-            curves = _points.landscapes(self._seen(self._bars(cloud)), self._host_grid(cloud), self.levels)
+            cloud = checked(name, cloud)
+            curves = _points.landscapes(self._seen(self._bars(name, cloud)), self._host_grid(cloud), self.levels)
             return [torch.from_numpy(each).to(cloud.device).view(*cloud.shape[:-2], *each.shape[1:]).mT for each in curves]
-        return [self._vector(diagram) for diagram in self._diagrams_on_grid(cloud)]
-
-    prepare = vectors  # the name that all losses of :mod:`controls` have for what the reference alone decides
+        return [self._vector(diagram) for diagram in self._diagrams_on_grid(name, cloud)]
 
     def _of_points(self, cloud: object) -> bool:
         """Whether these are clouds that :mod:`_points` can take all the way."""
@@ -211,12 +202,12 @@ class TopologicalLoss(nn.Module):
         persistences = torch.linspace(0, last - first, pixels + 1)
         return persistence_image(diagram, births, persistences, sigma)
 
-    def _diagrams_on_grid(self, cloud: Tensor | list[Diagram]) -> list[Diagram]:
+    def _diagrams_on_grid(self, name: str, cloud: Tensor | list[Diagram]) -> list[Diagram]:
         self._check_fitted()
-        diagrams = cloud if isinstance(cloud, list) else self.diagrams(cloud)
+        diagrams = cloud if isinstance(cloud, list) else self._diagrams(name, cloud)
         wanted = 2 if self.weights[1] else 1
         if len(diagrams) != wanted or not all(isinstance(each, Diagram) for each in diagrams):
-            raise ValueError(f"wanted a cloud, or the list of its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
+            raise ValueError(f"{name}: wanted a cloud or its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
         self._warn_beyond_grid(diagrams[0].points.detach()[..., 1].sum(), diagrams[0].mask.sum())
         return diagrams
 
@@ -257,15 +248,15 @@ class TopologicalLoss(nn.Module):
             A cloud is not a finite float32 or float64 tensor of at least two points, or the batch shapes differ.
         """
         if self._of_points(cloud) and _alike(reference, cloud):
-            return self._pair_loss(self._checked(reference), self._checked(cloud))
+            return self._pair_loss(checked("reference", reference), checked("cloud", cloud))
         precomputed = isinstance(reference, list) and all(isinstance(each, Tensor) for each in reference)
-        wanted = reference if precomputed else self.vectors(reference)
+        wanted = reference if precomputed else self._vectors("reference", reference)
         dimensions = 2 if self.weights[1] else 1
         if len(wanted) != dimensions:
             raise ValueError(f"reference: wanted vectors of {dimensions} homology dimensions, got {len(wanted)}")
         if self._of_points(cloud) and not any(x.requires_grad for x in wanted):
-            return self._point_loss(wanted, self._checked(cloud))
-        got = self._diagrams_on_grid(cloud)
+            return self._point_loss(wanted, checked("cloud", cloud))
+        got = self._diagrams_on_grid("cloud", cloud)
         _check_batch(wanted[0].shape[:-2], got[0].mask.shape[:-1])
         terms = zip(self.weights, wanted, got, strict=False)
         return sum(weight * self._squared_distance(x, diagram).mean() for weight, x, diagram in terms if weight)
@@ -274,12 +265,17 @@ class TopologicalLoss(nn.Module):
         """Of clouds that are alike: the bars of both at once, on all cores."""
         from topo_utils.topology import _points
 
-        first, found = map(self._seen, self._bars(torch.stack([reference, cloud.detach()])).halves())
+        try:
+            both = self._bars("both", torch.stack([reference, cloud.detach()]))
+        except ValueError:
+            euclidean("reference", reference), euclidean("cloud", cloud)  # names the one that is to blame
+            raise
+        first, found = map(self._seen, both.halves())
         grid = self._host_grid(cloud)
         return self._distance(_points.landscapes(first, grid, self.levels), found, grid, cloud)
 
     def _point_loss(self, references: list[Tensor], cloud: Tensor) -> Tensor:
-        grid, found = self._host_grid(cloud), self._seen(self._bars(cloud))
+        grid, found = self._host_grid(cloud), self._seen(self._bars("cloud", cloud))
         _check_batch(references[0].shape[:-2], cloud.shape[:-2])
         size = len(found.scales), len(grid)
         wanted = [x.detach().to("cpu", cloud.dtype).mT.reshape(*size, x.shape[-2]).contiguous().numpy() for x in references]
@@ -299,6 +295,16 @@ class TopologicalLoss(nn.Module):
         if self.representation == "image":
             return squares.sum((-2, -1))
         return torch.trapezoid(squares.sum(-2), self.grid.to(squares))
+
+
+def checked(name: str, cloud: Tensor) -> Tensor:
+    """A cloud that is not empty, in float32 or float64."""
+    if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
+        cloud = cloud.float()
+    check_floating(name, cloud)
+    if not cloud.numel():
+        raise ValueError(f"{name}: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
+    return cloud
 
 
 def _check_batch(reference: torch.Size, cloud: torch.Size) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_option, check_weights
+from topo_utils.topology._checks import check_count, check_floating, check_option, check_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -34,6 +34,15 @@ class Diagram(NamedTuple):
 
     points: Float[Tensor, "*batch p 2"]
     mask: Bool[Tensor, "*batch p"]
+
+
+def check_diagram(name: str, diagram: Diagram) -> None:
+    """Raise unless ``diagram`` is a :class:`Diagram` whose births and deaths are numbers."""
+    if not isinstance(diagram, Diagram):
+        raise TypeError(f"{name}: wanted a Diagram (one homology dimension), got {type(diagram).__name__}")
+    check_floating(name, diagram.points)
+    if diagram.points.isnan().any():
+        raise ValueError(f"{name}: wanted numbers, got NaN at {tuple(diagram.points.isnan().nonzero()[0].tolist())}")
 
 
 class Pairing(NamedTuple):
@@ -85,7 +94,8 @@ def persistent_homology(
     check_weights("weights", weights)
     check_option("backend", backend, tuple(_BACKENDS))
     check_option("essential", essential, ("drop", "cap"))
-    if max_dimension < 0 or (backend == "flag" and max_dimension > 1):
+    check_count("max_dimension", max_dimension, 0)
+    if backend == "flag" and max_dimension > 1:
         raise ValueError(f"max_dimension: wanted 0 or 1 (more with backend='ripser'), got {max_dimension}")
     return flag_diagrams(weights, max_dimension, essential, backend)
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_finite, check_floating
-from topo_utils.topology.persistence import Diagram
+from topo_utils.topology._autograd import differentiable_once
+from topo_utils.topology._checks import check_count, check_finite, check_floating, check_positive
+from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Float
 
 
@@ -43,8 +45,9 @@ def landscape(
         The grid is not such a sequence, or levels < 1.
     """
     _check_grid("grid", grid)
-    if levels is not None and levels < 1:
-        raise ValueError(f"levels: wanted at least 1, got {levels}")
+    check_diagram("diagram", diagram)
+    if levels is not None:
+        check_count("levels", levels)
     curves = landscape_on(diagram, grid.to(diagram.points), levels)
     levels = diagram.points.shape[-2] if levels is None else levels
     return torch.nn.functional.pad(curves, (0, 0, 0, levels - curves.shape[-2]))
@@ -62,21 +65,26 @@ class _Landscape(torch.autograd.Function):
     def forward(ctx, points: Tensor, grid: Tensor, levels: int | None) -> Tensor:
         from topo_utils.topology import _landscape  # here: numba takes a second to import
 
-        bars = points.detach().reshape(math.prod(points.shape[:-2]), *points.shape[-2:]).contiguous().cpu().numpy()
-        t = grid.cpu().numpy()
+        bars, t = _bars(points), grid.cpu().numpy()
         values, owners = _landscape.landscapes(bars, t, _landscape.visible(bars, t, levels))
-        ctx.saved = bars, owners, t
+        ctx.save_for_backward(points, grid)
+        ctx.owners = owners
         return torch.from_numpy(values).to(points.device).view(*points.shape[:-2], *values.shape[1:]).mT
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         from topo_utils.topology import _landscape
 
-        bars, owners, t = ctx.saved
-        by_value = gradient.mT.reshape(owners.shape).contiguous().cpu().numpy()
-        by_bar = torch.from_numpy(_landscape.spread(by_value, owners, bars, t))
-        return by_bar.to(gradient.device).view(*gradient.shape[:-2], *by_bar.shape[1:]), None, None
+        points, grid = ctx.saved_tensors
+        by_value = gradient.mT.reshape(ctx.owners.shape).contiguous().cpu().numpy()
+        by_bar = torch.from_numpy(_landscape.spread(by_value, ctx.owners, _bars(points), grid.cpu().numpy()))
+        return by_bar.to(points.device).view(points.shape), None, None
+
+
+def _bars(points: Tensor) -> np.ndarray:
+    """Births and deaths on the host, all batch dimensions in one."""
+    return points.detach().reshape(math.prod(points.shape[:-2]), *points.shape[-2:]).contiguous().cpu().numpy()
 
 
 def landscape_norm(diagram: Diagram, other: Diagram | None = None) -> float:
@@ -130,14 +138,16 @@ def persistence_image(
     TypeError, ValueError
         The edges are not such sequences, or σ is not positive.
     """
+    check_diagram("diagram", diagram)
     _check_grid("birth_edges", birth_edges)
     _check_grid("persistence_edges", persistence_edges)
-    _check_positive("sigma", sigma)
+    check_positive("sigma", sigma)
     births, deaths = diagram.points.unbind(-1)
     persistences = deaths - births  # zero for padding, which so has no weight
     columns = torch.special.ndtr((birth_edges.to(births) - births[..., None]) / sigma).diff(dim=-1)
     rows = torch.special.ndtr((persistence_edges.to(births) - persistences[..., None]) / sigma).diff(dim=-1)
-    return (columns * persistences[..., None]).mT @ rows
+    with torch.autocast(rows.device.type, enabled=False):
+        return (columns * persistences[..., None]).mT @ rows
 
 
 def silhouette(diagram: Diagram, grid: Float[Tensor, " grid"], power: float = 1.0) -> Float[Tensor, "*batch grid"]:
@@ -153,6 +163,7 @@ def silhouette(diagram: Diagram, grid: Float[Tensor, " grid"], power: float = 1.
     power
         0 gives all bars the same weight; the larger, the more the longest bars count. Not negative.
     """
+    check_diagram("diagram", diagram)
     _check_grid("grid", grid)
     if not (math.isfinite(power) and power >= 0):
         raise ValueError(f"power: wanted a number >= 0, got {power}")
@@ -170,6 +181,7 @@ def betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"]) -> Float[Tensor,
     Umeda, "Time series classification via topological data analysis", Trans. JSAI 32, 2017. See
     :func:`smooth_betti_curve` for training.
     """
+    check_diagram("diagram", diagram)
     _check_grid("grid", grid)
     births, deaths = diagram.points.detach()[..., None].unbind(-2)
     t = grid.to(births)
@@ -188,8 +200,9 @@ def smooth_betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"], width: fl
     width
         Width of a step, positive, in the units of the edge weights.
     """
+    check_diagram("diagram", diagram)
     _check_grid("grid", grid)
-    _check_positive("width", width)
+    check_positive("width", width)
     births, deaths = diagram.points[..., None].unbind(-2)
     t = grid.to(births)
     alive = torch.sigmoid((t - births) / width) * torch.sigmoid((deaths - t) / width)
@@ -202,6 +215,7 @@ def persistence_entropy(diagram: Diagram) -> Float[Tensor, "*batch"]:
     Atienza, González-Díaz & Rucco, "Persistent entropy for separating topological features from noise", J. Intell. Inf.
     Syst. 52, 2019, Definition 4.
     """
+    check_diagram("diagram", diagram)
     births, deaths = diagram.points.unbind(-1)
     lengths = (deaths - births).where(diagram.mask, 0)
     total = lengths.sum(-1, keepdim=True)
@@ -216,11 +230,9 @@ def _tents(births: Tensor, deaths: Tensor, grid: Tensor) -> Tensor:
 
 def _check_grid(name: str, grid: Tensor) -> None:
     check_floating(name, grid)
-    if grid.ndim != 1 or len(grid) < 2 or not (grid.diff() > 0).all():
+    if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"{name}: wanted at least two increasing values, got the shape {tuple(grid.shape)}")
     check_finite(name, grid)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: wanted a positive number, got {value}")
+    if not (grid.diff() > 0).all():
+        first = int((grid.diff() <= 0).nonzero()[0])
+        raise ValueError(f"{name}: wanted increasing values, got {grid[first]:g} before {grid[first + 1]:g}")
