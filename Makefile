@@ -12,10 +12,10 @@ SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help env lab run test unit nbtest notebooks bench lint lock clean
+.PHONY: help env lab run test unit nbtest notebooks qm9 bench lint lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 env: $(READY) ## build .venv from requirements.lock (does nothing when it is up to date)
 
@@ -44,6 +44,11 @@ nbtest: $(READY) ## execute every notebook and solution with nbval; fails when t
 
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)
+
+qm9: $(READY) ## install the package that holds QM9, and convert it
+	uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --no-build-isolation -e '.[qm9]'
+	$(BIN)/python -m topo_utils.datasets fetch qm9
 
 bench: $(READY) ## measure the topological core beside its peers; writes data/results/benchmarks.csv
 	uv=$$(command -v uv || echo $(BIN)/uv); \

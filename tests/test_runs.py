@@ -80,6 +80,7 @@ def test_a_run_leaves_a_whole_record(notebook):
     names = {file.name for file in record.iterdir() if file.is_file()}
     wanted = {"notebook.ipynb", "config.json", "history.csv", "metrics.json", "vae.safetensors", "provenance.json"}
     assert names == wanted
+    assert (record / "vae.safetensors").stat().st_mode & 0o444 == 0o444
     assert not list(record.rglob("*.ckpt"))
     assert json.loads((record / "config.json").read_text())["parameters"] == {
         "dataset": "digits", "seed": 3, "gamma_latent": 0.0, "epochs": 1, "batch_size": 64,
@@ -127,6 +128,7 @@ def test_a_killed_run_is_not_counted_and_goes_on_when_started_again(notebook, mo
     assert "going on with the interrupted run" in capfd.readouterr().out
     assert (record / "metrics.json").read_bytes() == uninterrupted
     assert runs.collect()["epochs"].tolist() == [20]
+    assert runs.collect()["wall_seconds"].isna().all()  # only its last leg was timed
     assert not partial.exists()
 
 
@@ -339,8 +341,10 @@ def test_publishing_cleans_the_notebook_and_keeps_the_table(quick, monkeypatch, 
         runs.main(["--publish", str(quick), "-p", "n=2"])
 
 
-def test_by_hand_there_is_a_scratch_folder_and_a_bar(monkeypatch):
-    assert runs.folder().is_dir()
+def test_by_hand_there_is_a_scratch_folder_and_a_bar(monkeypatch, capsys):
+    scratch = runs.folder()
+    assert scratch.is_dir()
+    assert str(scratch) in capsys.readouterr().out
     assert runs.progress() == "bar"
     monkeypatch.setenv("TOPO_RUN_FOLDER", "somewhere")
     assert runs.folder() == Path("somewhere")

@@ -171,12 +171,14 @@ class DiffusionConfig(RunConfig):
 
     @property
     def model(self) -> str:
-        """``diffusion``, ``topodiffusion-lite``, ``topodiffusionnet``, or ``diffusion-`` and the control."""
+        """``diffusion`` or, asked for a Betti number, ``mask-diffusion``; ``topodiffusion-lite``, ``topodiffusionnet``, or
+        ``diffusion-`` and the control.
+        """
         if self.gamma_betti:
             return "topodiffusionnet"
         if self.gammas:
             return "topodiffusion-lite" if self.regularizer == "topological" else f"diffusion-{self.regularizer}"
-        return "diffusion"
+        return "diffusion" if self.condition == "none" else "mask-diffusion"
 
 
 def _explain(error: ValidationError, schema: type[BaseModel]) -> str:

@@ -51,8 +51,11 @@ class RunError(RuntimeError):
 
 def folder() -> Path:
     """Folder of the run that executes this notebook; a scratch folder when somebody works in it by hand."""
-    given = os.environ.get(FOLDER)
-    return Path(given) if given else Path(tempfile.mkdtemp(prefix="topo-run-"))
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    scratch = Path(tempfile.mkdtemp(prefix="topo-run-"))
+    print(f"no batch run: results go to {scratch}, which you may delete")
+    return scratch
 
 
 def progress() -> str:
@@ -79,6 +82,7 @@ def save(folder: Path, metrics: list[dict[str, Any]], histories: dict[str, pd.Da
     for name, model in models.items():
         with paths.atomic(folder / f"{name}.safetensors") as scratch:
             save_file(model.state_dict(), scratch)
+            scratch.chmod(0o644)  # safetensors lets nobody else read it
     if histories:
         rows = pd.concat([history.assign(model=name) for name, history in histories.items()])
         with paths.atomic(folder / "history.csv") as scratch:
@@ -218,7 +222,7 @@ def _prepare(staging: Path, notebook: Path, values: dict[str, Any], resume: bool
     elif same:
         print(f"going on with the interrupted run in {staging}", flush=True)
     staging.mkdir(exist_ok=True)
-    _write_json(staging / "started.json", {**started, "resumed": same})  # of a resumed run, only the last leg is timed
+    _write_json(staging / "started.json", {**started, "resumed": same})
     _write_json(staging / "config.json", {"notebook": notebook.stem, "parameters": values})
 
 
@@ -336,7 +340,8 @@ def _write_json(file: Path, content: Any) -> None:
 def collect(root: Path | None = None) -> pd.DataFrame:
     """All records in one tidy table: a row a run and model, with parameters and metrics as columns.
 
-    Runs that are under way or were interrupted are not counted. A damaged record is named in a warning and skipped.
+    Runs that are under way or were interrupted are not counted. A damaged record is named in a warning and skipped. A run
+    that was resumed has no ``wall_seconds``, since only its last leg was timed.
 
     Parameters
     ----------
@@ -367,7 +372,8 @@ def _rows(record: Path) -> list[dict[str, Any]]:
             if isinstance(row[name], str) != isinstance(config["parameters"][name], str):
                 raise ValueError(f"metrics.json: '{name}' is a parameter, {config['parameters'][name]!r}, and not a metric")
     shared = {"run": record.name, "notebook": config["notebook"], **config["parameters"]}
-    return [{**shared, **row, "wall_seconds": origin["wall_seconds"]} for row in metrics]
+    seconds = float("nan") if origin["resumed"] else origin["wall_seconds"]  # of a resumed run, only the last leg is timed
+    return [{**shared, **row, "wall_seconds": seconds} for row in metrics]
 
 
 def table(metrics: list[dict[str, Any]]) -> pd.DataFrame:
@@ -476,8 +482,9 @@ def _report(record: Path) -> None:
     described = table(metrics)
     if len(described):
         print("\n" + described.to_string(float_format="{:.4g}".format), end="\n\n")
-    seconds = json.loads((record / "provenance.json").read_text())["wall_seconds"]
-    print(f"{seconds:.0f} s. The executed notebook is {record / 'notebook.ipynb'}", flush=True)
+    origin = json.loads((record / "provenance.json").read_text())
+    when = " since it was resumed" if origin["resumed"] else ""
+    print(f"{origin['wall_seconds']:.0f} s{when}. The executed notebook is {record / 'notebook.ipynb'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -348,14 +348,16 @@ class Qm9(_Converted):
     def fetch(self) -> Path:
         """Convert the files of the package; raises DataError when it is not installed."""
         if not self.present():
-            raise DataError("the package qm9pack is not installed: run `pip install '.[qm9]'`, then this command again")
+            raise DataError(
+                "the package qm9pack is not installed: run `make qm9`, or `pip install '.[qm9]'` and this command again"
+            )
         self.load("test")
         return paths.processed() / f"{self.key}.safetensors"
 
     def records(self, root: Path | None) -> Iterable[Record]:
         archive, package = self._archive(root), _qm9pack()
         if archive is None and package is None:
-            how = "Get it with `pip install '.[qm9]'` and `python -m topo_utils.datasets fetch qm9`"
+            how = "Get it with `make qm9`, or `pip install '.[qm9]'` and `python -m topo_utils.datasets fetch qm9`"
             raise self.missing(f"qm9/{self.file}", how, root)
         again = "Install it again: `pip install --force-reinstall qm9pack==1.0.3`"
         files = [] if archive else [verified(package / part, md5, again) for part, md5 in self.parts.items()]

@@ -36,10 +36,13 @@ class Manifold(ABC):
         Its Betti numbers (β₀, β₁).
     view
         Projection to the plane in which it is drawn, ``(2, d)``.
+    label
+        What the label of a point says: its part.
     """
 
     betti: tuple[int, int]
     view: Float[Tensor, "2 d"]
+    label = "part: there is only one"
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n d"]:
@@ -72,6 +75,8 @@ class Spheres(Manifold):
         self.centres, self.radii, self.betti = centres.double(), radii.double(), betti
         self.parts = torch.arange(len(weights)).repeat_interleave(torch.tensor(weights))
         dimension = centres.shape[1]
+        if len(weights) > 1:
+            self.label = "sphere: its number" if dimension > 2 else "circle: its number"
         self.view = torch.eye(2) if dimension == 2 else torch.linalg.svd(centres)[2][:2]  # where the centres differ most
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n d"]:
@@ -162,11 +167,10 @@ class Points(Domain):
     """Points of R^d, each an item; only clouds of items have a shape, that of the ``manifold``."""
 
     name = "points"
-    label = "part of the manifold: which circle of the figure eight, which sphere"
     filtration = None
 
     def __init__(self, manifold: Manifold):
-        self.manifold = manifold
+        self.manifold, self.label = manifold, manifold.label
 
     def check(self, items: Tensor) -> str | None:
         wanted = self.manifold.view.shape[1]

@@ -127,7 +127,7 @@ def initial_autoencoder(
         Dimension of the features.
     epochs
         Epochs of its training (Adam, batches of 128); None: 30; more for data of which these make few steps, fewer for
-        large data, whose 2,000 steps suffice.
+        large data, whose 2,000 steps suffice (6,000 for molecules and graphs, whose order the decoder has to guess).
     seed
         Of its training.
 
@@ -136,8 +136,9 @@ def initial_autoencoder(
     Autoencoder or Identity
         Frozen, in evaluation mode, on the CPU.
     """
-    epochs = _epochs(30, train) if epochs is None else epochs
     domain = train.domain.name
+    if epochs is None:
+        epochs = _epochs(30, train, 6000 if domain in ("molecules", "graphs") else 2000)
     chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
 
     def scaled(model: Autoencoder | Identity) -> Autoencoder | Identity:
@@ -182,9 +183,9 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
     return _cached("judge", settings, data, make, build)
 
 
-def _epochs(most: int, data: Dataset) -> int:
-    """Epochs that make about 2,000 steps, at most ``most`` where these make 600, and at least three."""
-    return max(3, min(max(most, 600 * BATCH // len(data)), 2000 * BATCH // len(data)))
+def _epochs(most: int, data: Dataset, steps: int = 2000) -> int:
+    """Epochs that make about so many steps, at most ``most`` where these make 600, and at least three."""
+    return max(3, min(max(most, 600 * BATCH // len(data)), steps * BATCH // len(data)))
 
 
 def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float = 0.1) -> Tensor:
