@@ -112,7 +112,7 @@ class Training(lightning.LightningModule, ABC):
         return self
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
-        """Lightning's way, but for a batch that is there already: to look through it costs as much as a small L_topo."""
+        """Lightning's way, but for a batch that is there already, which need not be looked through."""
         return batch if batch[0].device == device else super().transfer_batch_to_device(batch, device, index)
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:

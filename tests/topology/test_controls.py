@@ -88,8 +88,11 @@ def test_wrong_use_is_named():
         DistanceMatching()(torch.randn(8, 2), torch.randn(9, 2))
     with pytest.raises(ValueError, match="wanted clouds in one space"):
         EnergyDistance()(torch.randn(8, 2), torch.randn(8, 3))
-    with pytest.raises(ValueError, match="wanted finite values"):
-        CriticalEdgeMatching()(torch.randn(8, 2), torch.full((8, 2), torch.nan))
+    for loss in (DistanceMatching(), CriticalEdgeMatching(), EnergyDistance()):
+        with pytest.raises(ValueError, match=r"^cloud: wanted finite values"):
+            loss(torch.randn(8, 2), torch.full((8, 2), torch.nan))
+        with pytest.raises(ValueError, match=r"^reference: wanted finite values"):
+            loss(torch.full((8, 2), torch.nan), torch.randn(8, 2))
     with pytest.raises(ValueError, match="dimensions: wanted one of 0, 1"):
         CriticalEdgeMatching(2)
     with pytest.raises(ValueError, match="kind: wanted one of"):

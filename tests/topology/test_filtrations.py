@@ -104,8 +104,9 @@ def test_bad_distances_are_named(filtration, distances, message):
 @pytest.mark.parametrize(
     ("k", "error", "message"),
     [
-        (0, ValueError, "k: wanted at least 1"),
+        (0, ValueError, "k: wanted 1 <= k < 3"),
         (3, ValueError, "k: wanted 1 <= k < 3"),
+        (4, ValueError, "k: wanted 1 <= k < 3"),
         (2.0, TypeError, "k: wanted a whole number, got 2.0"),
         (True, TypeError, "k: wanted a whole number, got True"),
     ],

@@ -246,7 +246,7 @@ def test_wrong_use_is_named(clouds):
         TopologicalLoss(scale_free="no")
     with pytest.raises(TypeError, match="sigma: wanted a number, got '1'"):
         TopologicalLoss(sigma="1")
-    with pytest.raises(ValueError, match="reference: wanted a cloud or its diagrams H0 to H1"):
+    with pytest.raises(ValueError, match="reference: wanted a cloud, or the list of its diagrams H0 to H1"):
         loss(TopologicalLoss(weights=(1, 0)).diagrams(x), y)
     with pytest.raises(ValueError, match="wanted at least one cloud"):
         loss(x[:0], y[:0])

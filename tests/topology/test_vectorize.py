@@ -213,7 +213,7 @@ def test_the_smooth_betti_curve_tends_to_the_step_function():
     ("grid", "levels", "message"),
     [
         (torch.tensor([0.0]), None, "at least two increasing values"),
-        (torch.tensor([1.0, 0.0]), None, "increasing values, got 1 before 0"),
+        (torch.tensor([1.0, 0.0]), None, "at least two increasing values, got 1 before 0"),
         (torch.zeros(2, 2), None, "at least two increasing values"),
         (torch.tensor([0.0, torch.inf]), None, "finite"),
         (torch.tensor([0.0, 1.0]), 0, "levels: wanted at least 1"),

@@ -1,13 +1,20 @@
-"""What our own autograd functions have in common."""
+"""What our own autograd functions have in common: their compiled loops take arrays with one batch dimension."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+
+def on_host(x: Tensor) -> np.ndarray:
+    """The matrices ``(*batch, m, n)`` on the host, all batch dimensions in one."""
+    return x.detach().reshape(math.prod(x.shape[:-2]), *x.shape[-2:]).contiguous().cpu().numpy()
 
 
 def differentiable_once(backward: Callable) -> Callable:

@@ -24,6 +24,16 @@ def check_floating(name: str, x: Tensor) -> None:
         raise TypeError(f"{name}: wanted float32 or float64, got {x.dtype}")
 
 
+def checked(name: str, cloud: Tensor) -> Tensor:
+    """A cloud that is not empty, in float32 or float64."""
+    if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
+        cloud = cloud.float()
+    check_floating(name, cloud)
+    if not cloud.numel():
+        raise ValueError(f"{name}: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
+    return cloud
+
+
 def check_finite(name: str, x: Tensor) -> None:
     """Raise unless every value of ``x`` is finite."""
     if math.isfinite(x.detach().sum().item()):  # then all values are; the other way round, a sum may overflow
@@ -50,12 +60,13 @@ def check_weights(name: str, weights: Tensor) -> None:
         raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")
 
 
-def check_count(name: str, value: int, least: int = 1) -> None:
-    """Raise unless ``value`` is a whole number and at least ``least``."""
+def check_count(name: str, value: int, least: int = 1, below: int | None = None) -> None:
+    """Raise unless ``value`` is a whole number, at least ``least`` and, where there is an upper end, less than that."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}: wanted a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: wanted at least {least}, got {value}")
+    if value < least or (below is not None and value >= below):
+        wanted = f"at least {least}" if below is None else f"{least} <= {name} < {below}"
+        raise ValueError(f"{name}: wanted {wanted}, got {value}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_cloud, check_option
-from topo_utils.topology.filtrations import pairwise_distances
-from topo_utils.topology.loss import TopologicalLoss, checked, mean_distance
+from topo_utils.topology._checks import check_cloud, check_option, checked
+from topo_utils.topology.filtrations import euclidean
+from topo_utils.topology.loss import TopologicalLoss, mean_distance
 from topo_utils.topology.persistence import flag_pairings
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ class DistanceMatching(nn.Module):
 
     def prepare(self, reference: Float[Tensor, "*batch n d"]) -> Distances:
         """What the reference alone decides."""
-        return Distances(self.distances(reference), None)
+        return self._prepared("reference", reference)
+
+    def _prepared(self, name: str, cloud: Tensor) -> Distances:
+        return Distances(self._distances(name, cloud), None)
 
     def forward(self, reference: Float[Tensor, "*batch n d"] | Distances, cloud: Float[Tensor, "*batch n c"]) -> Tensor:
         """The loss; point i of the cloud belongs to point i of the reference.
@@ -57,7 +60,7 @@ class DistanceMatching(nn.Module):
             The numbers of points or of clouds differ, or a value is not finite.
         """
         x = reference if isinstance(reference, Distances) else self.prepare(reference)
-        y = self.prepare(cloud)
+        y = self._prepared("cloud", cloud)
         if x.values.shape != y.values.shape:
             shapes = tuple(x.values.shape[:-1]), tuple(y.values.shape[:-1])
             raise ValueError(f"reference and cloud: wanted as many clouds and points, got {shapes[0]} and {shapes[1]}")
@@ -67,8 +70,8 @@ class DistanceMatching(nn.Module):
         n = x.values.shape[-1]
         return (x.values - y.values).square().sum((-2, -1)).mean() / (n * (n - 1))
 
-    def distances(self, cloud: Tensor) -> Tensor:
-        distances = pairwise_distances(checked("cloud", cloud))
+    def _distances(self, name: str, cloud: Tensor) -> Tensor:
+        distances = euclidean(name, checked(name, cloud))
         return distances / mean_distance(distances) if self.scale_free else distances
 
 
@@ -92,9 +95,9 @@ class CriticalEdgeMatching(DistanceMatching):
         check_option("dimensions", dimensions, (0, 1))
         self.dimensions = dimensions
 
-    def prepare(self, reference: Float[Tensor, "*batch n d"]) -> Distances:
+    def _prepared(self, name: str, cloud: Tensor) -> Distances:
         """Distances, and the critical edges among them."""
-        distances = self.distances(reference)
+        distances = self._distances(name, cloud)
         n = distances.shape[-1]
         cells = [torch.from_numpy(pairing.cells) for pairing in flag_pairings(distances, self.dimensions)]
         edges = torch.cat([each.flatten(1) for each in cells], dim=1).to(distances.device)
@@ -132,8 +135,8 @@ class EnergyDistance(nn.Module):
         if reference.shape[:-2] != cloud.shape[:-2] or reference.shape[-1] != cloud.shape[-1]:
             shapes = tuple(reference.shape), tuple(cloud.shape)
             raise ValueError(f"reference and cloud: wanted clouds in one space, got the shapes {shapes[0]} and {shapes[1]}")
+        inside = mean_distance(euclidean("reference", reference)) + mean_distance(euclidean("cloud", cloud))
         across = torch.cdist(reference, cloud, compute_mode="donot_use_mm_for_euclid_dist").mean((-2, -1))
-        inside = mean_distance(pairwise_distances(reference)) + mean_distance(pairwise_distances(cloud))
         return (2 * across - inside.squeeze((-2, -1))).mean()
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology._autograd import differentiable_once
+from topo_utils.topology._autograd import differentiable_once, on_host
 from topo_utils.topology._checks import check_cloud, check_count, check_finite, check_weights
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float
 
 
@@ -60,7 +59,7 @@ class _Euclidean(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         from topo_utils.topology import _distances  # here: numba takes a second to import
 
-        lengths = torch.from_numpy(_distances.distances(_stack(x))).view(*x.shape[:-1], x.shape[-2])
+        lengths = torch.from_numpy(_distances.distances(on_host(x))).view(*x.shape[:-1], x.shape[-2])
         ctx.save_for_backward(x, lengths)
         return lengths
 
@@ -70,12 +69,7 @@ class _Euclidean(torch.autograd.Function):
         from topo_utils.topology import _distances
 
         x, lengths = ctx.saved_tensors
-        return torch.from_numpy(_distances.pull(_stack(gradient), _stack(x), _stack(lengths))).view(x.shape)
-
-
-def _stack(x: Tensor) -> np.ndarray:
-    """The matrices of all batch dimensions in one."""
-    return x.detach().reshape(-1, *x.shape[-2:]).contiguous().numpy()
+        return torch.from_numpy(_distances.pull(on_host(gradient), on_host(x), on_host(lengths))).view(x.shape)
 
 
 def rips(distances: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
@@ -126,9 +120,7 @@ def knn(distances: Float[Tensor, "*batch n n"], k: int) -> Float[Tensor, "*batch
     """
     distances = rips(distances)
     n = distances.shape[-1]
-    check_count("k", k)
-    if not k < n:
-        raise ValueError(f"k: wanted 1 <= k < {n} (the number of points), got {k}")
+    check_count("k", k, below=n)
     diagonal = torch.eye(n, dtype=torch.bool, device=distances.device)
     radius = distances.detach().masked_fill(diagonal, torch.inf).kthvalue(k, dim=-1, keepdim=True).values
     near = distances.detach() <= radius

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_count, check_floating, check_option, check_positive
+from topo_utils.topology._checks import check_count, check_option, check_positive, checked
 from topo_utils.topology.cubical import cubical_persistence
 from topo_utils.topology.filtrations import euclidean, knn
 from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology
@@ -207,7 +207,9 @@ class TopologicalLoss(nn.Module):
         diagrams = cloud if isinstance(cloud, list) else self._diagrams(name, cloud)
         wanted = 2 if self.weights[1] else 1
         if len(diagrams) != wanted or not all(isinstance(each, Diagram) for each in diagrams):
-            raise ValueError(f"{name}: wanted a cloud or its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}")
+            raise ValueError(
+                f"{name}: wanted a cloud, or the list of its diagrams H0 to H{wanted - 1}, got {diagrams!r:.80}"
+            )
         self._warn_beyond_grid(diagrams[0].points.detach()[..., 1].sum(), diagrams[0].mask.sum())
         return diagrams
 
@@ -268,7 +270,8 @@ class TopologicalLoss(nn.Module):
         try:
             both = self._bars("both", torch.stack([reference, cloud.detach()]))
         except ValueError:
-            euclidean("reference", reference), euclidean("cloud", cloud)  # names the one that is to blame
+            for name, each in (("reference", reference), ("cloud", cloud)):
+                euclidean(name, each)  # names the one that is to blame
             raise
         first, found = map(self._seen, both.halves())
         grid = self._host_grid(cloud)
@@ -295,16 +298,6 @@ class TopologicalLoss(nn.Module):
         if self.representation == "image":
             return squares.sum((-2, -1))
         return torch.trapezoid(squares.sum(-2), self.grid.to(squares))
-
-
-def checked(name: str, cloud: Tensor) -> Tensor:
-    """A cloud that is not empty, in float32 or float64."""
-    if isinstance(cloud, Tensor) and cloud.dtype in (torch.float16, torch.bfloat16):  # as autocast leaves them
-        cloud = cloud.float()
-    check_floating(name, cloud)
-    if not cloud.numel():
-        raise ValueError(f"{name}: wanted at least one cloud, got the shape {tuple(cloud.shape)}")
-    return cloud
 
 
 def _check_batch(reference: torch.Size, cloud: torch.Size) -> None:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology._autograd import differentiable_once
+from topo_utils.topology._autograd import differentiable_once, on_host
 from topo_utils.topology._checks import check_count, check_finite, check_floating, check_positive
 from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float
 
 
@@ -65,7 +64,7 @@ class _Landscape(torch.autograd.Function):
     def forward(ctx, points: Tensor, grid: Tensor, levels: int | None) -> Tensor:
         from topo_utils.topology import _landscape  # here: numba takes a second to import
 
-        bars, t = _bars(points), grid.cpu().numpy()
+        bars, t = on_host(points), grid.cpu().numpy()
         values, owners = _landscape.landscapes(bars, t, _landscape.visible(bars, t, levels))
         ctx.save_for_backward(points, grid)
         ctx.owners = owners
@@ -77,14 +76,8 @@ class _Landscape(torch.autograd.Function):
         from topo_utils.topology import _landscape
 
         points, grid = ctx.saved_tensors
-        by_value = gradient.mT.reshape(ctx.owners.shape).contiguous().cpu().numpy()
-        by_bar = torch.from_numpy(_landscape.spread(by_value, ctx.owners, _bars(points), grid.cpu().numpy()))
+        by_bar = torch.from_numpy(_landscape.spread(on_host(gradient.mT), ctx.owners, on_host(points), grid.cpu().numpy()))
         return by_bar.to(points.device).view(points.shape), None, None
-
-
-def _bars(points: Tensor) -> np.ndarray:
-    """Births and deaths on the host, all batch dimensions in one."""
-    return points.detach().reshape(math.prod(points.shape[:-2]), *points.shape[-2:]).contiguous().cpu().numpy()
 
 
 def landscape_norm(diagram: Diagram, other: Diagram | None = None) -> float:
@@ -235,4 +228,4 @@ def _check_grid(name: str, grid: Tensor) -> None:
     check_finite(name, grid)
     if not (grid.diff() > 0).all():
         first = int((grid.diff() <= 0).nonzero()[0])
-        raise ValueError(f"{name}: wanted increasing values, got {grid[first]:g} before {grid[first + 1]:g}")
+        raise ValueError(f"{name}: wanted at least two increasing values, got {grid[first]:g} before {grid[first + 1]:g}")
