@@ -341,6 +341,20 @@ def test_publishing_cleans_the_notebook_and_keeps_the_table(quick, monkeypatch, 
         runs.main(["--publish", str(quick), "-p", "n=2"])
 
 
+def test_a_table_of_several_records_is_kept_with_their_origins(quick, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    records = [runs.execute(quick, {"n": n}) for n in (2, 1)]
+    assert runs.main(["--keep", "both", *map(str, records)]) == 0
+    assert pd.read_csv(tmp_path / "results" / "both.csv")["n"].tolist() == [2, 1]
+    origins = json.loads((tmp_path / "results" / "both.provenance.json").read_text())
+    assert [each["run"] for each in origins] == [record.name for record in records]
+    assert runs.main(["--keep", "bad", str(records[0]), str(tmp_path)]) == 1
+    assert f"'{tmp_path}' is no whole record" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "bad.csv").exists()
+    with pytest.raises(SystemExit):
+        runs.main(["--keep", "both", str(records[0]), "-p", "n=2"])
+
+
 def test_by_hand_there_is_a_scratch_folder_and_a_bar(monkeypatch, capsys):
     scratch = runs.folder()
     assert scratch.is_dir()

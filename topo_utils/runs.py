@@ -413,6 +413,28 @@ def publish(notebook: Path, record: Path) -> None:
             scratch.write_bytes(content)
 
 
+def keep(name: str, records: list[Path]) -> Path:
+    """Keep the table of several runs, and where each comes from, in ``data/results``; returns the table's file.
+
+    Raises
+    ------
+    RunError
+        A record is missing or damaged; nothing was written.
+    """
+    rows, origins = [], []
+    for record in records:
+        try:
+            rows += _rows(record)
+            origins.append({"run": record.name, **json.loads((record / "provenance.json").read_text())})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"'{record}' is no whole record of a run ({type(error).__name__}: {error})") from error
+    table = pd.DataFrame(rows).drop(columns="wall_seconds", errors="ignore").dropna(axis=1, how="all")
+    with paths.atomic(paths.RESULTS / f"{name}.csv") as scratch:
+        table.to_csv(scratch, index=False)
+    _write_json(paths.RESULTS / f"{name}.provenance.json", origins)
+    return paths.RESULTS / f"{name}.csv"
+
+
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Keep sources, outputs, counts and tags; strip what differs from one execution to the next, or shows a machine."""
     notebook.metadata = {
@@ -442,10 +464,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--publish", action="store_true", help="write the executed notebooks back, and their tables into data/results"
     )
+    parser.add_argument(
+        "--keep",
+        metavar="TABLE",
+        help="run nothing: collect records, given in place of notebooks, in data/results/TABLE.csv",
+    )
     options = parser.parse_args(arguments)
+    if options.keep and (options.publish or options.file or options.parameter):
+        parser.error("--keep runs nothing: it goes with records alone")
     if options.publish and (options.file or options.parameter):
         parser.error("--publish keeps the run with the defaults: it goes with neither -f nor -p")
     try:
+        if options.keep:
+            print(keep(options.keep, options.notebooks))
+            return 0
         given = {**(read_parameters(options.file) if options.file else {}), **_assignments(options.parameter)}
         for notebook in options.notebooks:
             resolve(notebook, given)  # all of them are checked before the first one starts
