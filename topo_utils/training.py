@@ -123,19 +123,19 @@ class Training(lightning.LightningModule, ABC):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss, terms, comparisons = self.objective(batch)
-        start = time.perf_counter()
+        seconds = 0.0
         if batch.references is not None:
+            if loss.is_cuda:
+                torch.cuda.synchronize()  # lest the time that the model takes be counted as the regulariser's
+            start = time.perf_counter()
             compared = {name: compare() for name, compare in comparisons.items() if name in self.config.gammas}
             penalty = sum(self.config.gammas[name] * value for name, value in compared.items())
             terms |= {f"topological_{name}": value for name, value in compared.items()}
-        terms["seconds_topological"] = torch.tensor(time.perf_counter() - start)
-        if batch.references is not None:
+            seconds = time.perf_counter() - start
             if index == self.trainer.num_training_batches - 1:
                 terms |= self.gradient_norms(loss, penalty)
             loss = loss + self.warmup() * penalty
-        terms["loss"] = loss
-        self.check_finite(terms)
-        self.terms = {name: value.detach() for name, value in terms.items()}
+        self.terms = self.finite({**terms, "loss": loss}) | {"seconds_topological": seconds}
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # others would be dropped, at a cost
             self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
@@ -184,8 +184,10 @@ class Training(lightning.LightningModule, ABC):
             norms[name] = torch.stack([each.square().sum() for each in gradients if each is not None]).sum().sqrt()
         return norms
 
-    def check_finite(self, terms: dict[str, Tensor]) -> None:
-        bad = {name: value.item() for name, value in terms.items() if not torch.isfinite(value)}
+    def finite(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """The terms as numbers, fetched from the device at once; raises when one is not finite."""
+        values = dict(zip(terms, torch.stack([each.detach().float() for each in terms.values()]).tolist(), strict=True))
+        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
         if bad:
             gammas = ", ".join(f"gamma_{name} (now {value})" for name, value in self.config.gammas.items())
             raise DivergenceError(
@@ -194,6 +196,7 @@ class Training(lightning.LightningModule, ABC):
                 + f". Try a smaller learning_rate (now {self.config.learning_rate})"
                 + (f" or {gammas}" if gammas else "")
             )
+        return values
 
 
 class TrainingVAE(Training):
@@ -297,7 +300,7 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
         for name, value in module.terms.items():
-            self.values.setdefault(name, []).append(float(value))
+            self.values.setdefault(name, []).append(value)
 
     def on_train_epoch_end(self, trainer, module) -> None:
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
@@ -525,13 +528,17 @@ def known_betti(data: Dataset, dimension: int) -> Tensor:
     return (data.domain.betti(data.items) if known is None else known)[:, dimension]
 
 
+def device_of(config: RunConfig) -> str:
+    """``"cuda"`` where one GPU does the work, else ``"cpu"``."""
+    return "cuda" if config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available() else "cpu"
+
+
 def _data(data: Dataset, config: RunConfig) -> Batch:
     """All items and their Betti numbers where these are needed, on the device where one device does the work."""
     wanted = isinstance(config, DiffusionConfig) and (config.condition != "none" or config.gamma_betti)
     betti = known_betti(data, config.betti_dimension) if wanted else None
-    if config.accelerator == "cpu" or config.devices > 1 or not torch.cuda.is_available():
-        return Batch(data.items, betti=betti)
-    return Batch(data.items.cuda(), betti=None if betti is None else betti.cuda())
+    device = device_of(config)
+    return Batch(data.items.to(device), betti=None if betti is None else betti.to(device))
 
 
 def regularizer(config: RunConfig, comparison: str) -> nn.Module:

@@ -11,8 +11,9 @@ from topo_utils import evaluation
 from topo_utils.datasets import load
 from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Classifier
-from topo_utils.models.unet import UNet
+from topo_utils.models.unet import ResidualMLP, UNet
 from topo_utils.models.vae import VAE, Posterior
+from topo_utils.seed import generator
 
 
 def test_frechet_distance_is_the_formula():
@@ -131,3 +132,17 @@ def test_samples_of_a_diffusion_model(digits):
     samples = evaluation.sample(model, 3, seed=1)
     assert samples.shape == (3, 1, 28, 28)
     assert torch.equal(samples, evaluation.sample(model, 3, seed=1))
+
+
+def test_samples_are_of_the_classes_that_were_asked_for():
+    model = Diffusion(ResidualMLP((8,), 16, classes=3), (8,)).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    asked = torch.arange(502) % 3  # more than are made at once; their noise fills blocks of 16, which randn draws alike
+    with torch.no_grad():
+        at_once = model.sample(502, generator(1, "samples"), condition=asked)
+    torch.testing.assert_close(evaluation.sample(model, 502, seed=1, condition=asked), at_once)
+    with pytest.raises(ValueError, match=r"condition: wanted one class for each of 4 items .*, got the shape \(502,\)"):
+        evaluation.sample(model, 4, condition=asked)
+    with pytest.raises(ValueError, match=r"condition: wanted one class .* for a VAE"):
+        evaluation.sample(VAE((2,), 2, "points", 4), 4, condition=asked[:4])

@@ -62,12 +62,40 @@ DESCRIPTIONS = {
 
 
 @torch.no_grad()
-def sample(model: VAE | Diffusion, count: int, seed: int = 0) -> torch.Tensor:
-    """New items ``(count, ...)``: mean items G(z) of codes z ~ N(0, I), or what a diffusion model makes of noise."""
+def sample(
+    model: VAE | Diffusion, count: int, seed: int = 0, condition: torch.Tensor | None = None, device: str = "cpu"
+) -> torch.Tensor:
+    """New items ``(count, ...)``: mean items G(z) of codes z ~ N(0, I), or what a diffusion model makes of noise.
+
+    Parameters
+    ----------
+    condition
+        Class of each item ``(count,)``, for a diffusion model that was made with classes.
+    device
+        Where they are made. Noise is drawn on the CPU, so that it is the same everywhere; items and model come back to it.
+
+    Raises
+    ------
+    ValueError
+        A condition that the model does not take, or that is not one class for each item.
+    """
+    if condition is not None and (not isinstance(model, Diffusion) or tuple(condition.shape) != (count,)):
+        raise ValueError(
+            f"condition: wanted one class for each of {count} items of a diffusion model, "
+            f"got the shape {tuple(condition.shape)} for a {type(model).__name__}"
+        )
     stream = generator(seed, "samples")
-    if isinstance(model, Diffusion):
-        return torch.cat([model.sample(min(500, count - start), stream) for start in range(0, count, 500)])
-    return model.decode(torch.randn(count, model.latent_dimension, generator=stream))
+    model.to(device)
+    try:
+        if not isinstance(model, Diffusion):
+            return model.decode(torch.randn(count, model.latent_dimension, generator=stream).to(device)).cpu()
+        made = []
+        for part in torch.arange(count).split(500):
+            asked = None if condition is None else condition[part].to(device)
+            made.append(model.sample(len(part), stream, condition=asked).cpu())
+        return torch.cat(made)
+    finally:
+        model.cpu()
 
 
 @torch.no_grad()

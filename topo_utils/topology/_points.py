@@ -60,7 +60,8 @@ class Bars(NamedTuple):
 
 def bars(distances: Tensor, weights: Tensor, max_dimension: int, scales: Tensor | None, cap: bool) -> Bars:
     """Bars of clouds with these distances and edge weights, ``(clouds, n, n)``; endless ones are capped or left out."""
-    lengths, order = distances.cpu().numpy(), weights.cpu().numpy()
+    lengths = distances.cpu().numpy()
+    order = lengths if weights is distances else weights.cpu().numpy()
     units = np.ones(len(lengths), lengths.dtype) if scales is None else scales.cpu().numpy().ravel()
     ends = np.where(np.isfinite(order), order, 0).max((1, 2)) if cap else np.zeros(len(order), order.dtype)
     pairs = pair(order, max_dimension)
