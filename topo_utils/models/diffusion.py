@@ -277,7 +277,7 @@ class Diffusion(nn.Module):
 
     def _column(self, sigma: Tensor | float, x: Tensor) -> Tensor:
         """σ in a shape that multiplies the items ``x``."""
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        sigma = sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)
         if sigma.ndim and sigma.shape != x.shape[:1]:
             raise ValueError(f"sigma: wanted one noise level for each of {len(x)} items, got shape {tuple(sigma.shape)}")
         return sigma.expand(len(x)).view(-1, *(1 for _ in self.shape))

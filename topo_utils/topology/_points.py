@@ -93,7 +93,7 @@ class LandscapeDistance(torch.autograd.Function):
                 f"cloud: wanted lengths whose loss fits into {gradient.dtype}, got up to {found.distances.max():g}"
             )
         ctx.save_for_backward(torch.from_numpy(gradient).to(cloud.device))
-        return cloud.new_tensor(total)
+        return cloud.new_full((), total)
 
     @staticmethod
     @differentiable_once
