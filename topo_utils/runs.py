@@ -35,11 +35,40 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
 
-from topo_utils import evaluation, paths
+from topo_utils import paths
 from topo_utils.config import ConfigError, RunConfig, Strict
 
 FOLDER, PARTIAL, RETIRED = "TOPO_RUN_FOLDER", ".partial", ".retired"
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "ripser", "persim", "torchmetrics", "papermill")
+#: What each metric is, for tables.
+DESCRIPTIONS = {
+    "reconstruction_error": "reconstruction error, squared, an item (lower is better)",
+    "reconstruction_nats": "reconstruction term, nats (lower)",
+    "kl": "KL to the prior, nats",
+    "active_units": "active latent dimensions",
+    "interpolation_cycle_error": "cycle error on linear latent paths (lower)",
+    "frechet_classifier": "Fréchet distance of samples in the judge's features (lower)",
+    "frechet_classifier_floor": "… its floor: two halves of the real data",
+    "confident_samples": "samples the judge is ≥ 90 % sure of, share",
+    "bottleneck_h0": "bottleneck distance data-samples, H0 (lower)",
+    "bottleneck_h0_floor": "… its floor: two clouds of real data, H0",
+    "bottleneck_h1": "bottleneck distance data-samples, H1 (lower)",
+    "bottleneck_h1_floor": "… its floor: two clouds of real data, H1",
+    "valid": "valid molecules among the samples, before any repair, share",
+    "unique": "different ones among the valid, share",
+    "novel": "unknown ones among the different, share",
+    "bond_error": "error of the distances of neighbouring Cα, Å (lower)",
+    "nearest_rmsd": "RMSD to the nearest training frame, Å",
+    "connected": "connected graphs among the samples, share",
+    "degree_distance": "1-Wasserstein distance of degrees (lower)",
+    "clustering_distance": "1-Wasserstein distance of clustering coefficients (lower)",
+    "off_manifold": "distance of samples from the manifold, mean (lower)",
+    "betti_accuracy": "masks with the wanted Betti number, share",
+    "betti_precision": "precision, the mean over the wanted numbers",
+    "betti_recall": "recall, the mean over the wanted numbers",
+    "betti_f1": "F1, the mean over the wanted numbers",
+    "betti_mean_absolute_error": "error of the Betti number, absolute (lower)",
+}
 
 
 class RunError(RuntimeError):
@@ -378,9 +407,7 @@ def _rows(record: Path) -> list[dict[str, Any]]:
 
 def table(metrics: list[dict[str, Any]]) -> pd.DataFrame:
     """Comparison table of one run: a row a metric, described in words, a column a model."""
-    described = {
-        row["model"]: {text: row[name] for name, text in evaluation.DESCRIPTIONS.items() if name in row} for row in metrics
-    }
+    described = {row["model"]: {text: row[name] for name, text in DESCRIPTIONS.items() if name in row} for row in metrics}
     return pd.DataFrame(described)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from topo_utils import evaluation
+from topo_utils import evaluation, runs
 from topo_utils.datasets import load
 from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Classifier
@@ -90,9 +90,9 @@ def test_evaluate_gives_described_metrics_reproducibly(digits, features):
     data = load("digits", "test", limit=60)
     model, judge = VAE(data.shape, 5), Classifier(data.shape, 10).eval().requires_grad_(False)
     metrics = evaluation.evaluate(model, data, digits[0], features, judge)
-    of_wanted_numbers = {name for name in evaluation.DESCRIPTIONS if name.startswith("betti_")}
-    assert set(metrics) == set(evaluation.DESCRIPTIONS) - DOMAIN_METRICS - of_wanted_numbers
-    assert len(set(evaluation.DESCRIPTIONS.values())) == len(evaluation.DESCRIPTIONS)
+    of_wanted_numbers = {name for name in runs.DESCRIPTIONS if name.startswith("betti_")}
+    assert set(metrics) == set(runs.DESCRIPTIONS) - DOMAIN_METRICS - of_wanted_numbers
+    assert len(set(runs.DESCRIPTIONS.values())) == len(runs.DESCRIPTIONS)
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics == evaluation.evaluate(model, data, digits[0], features, judge)
 
@@ -115,7 +115,7 @@ def test_real_items_are_good_samples_and_noise_is_not(name, perfect, bad):
     train, test = load(name, "train"), load(name, "test")
     good = evaluation.sample_quality(test.items[:60], test.take(torch.arange(min(60, len(test)))), train)
     made = evaluation.sample_quality(torch.zeros_like(test.items[:60]), test, train)
-    assert set(good) == set(made) <= set(evaluation.DESCRIPTIONS)
+    assert set(good) == set(made) <= set(runs.DESCRIPTIONS)
     better = {"valid", "unique", "novel", "connected"}
     for key, value in perfect.items():
         assert good[key] == pytest.approx(value, abs=0.1 * (key not in better) + 1e-6)

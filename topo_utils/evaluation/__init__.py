@@ -17,7 +17,6 @@ from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
 
 __all__ = [
-    "DESCRIPTIONS",
     "betti_scores",
     "bottleneck_distances",
     "cycle_error",
@@ -29,36 +28,6 @@ __all__ = [
     "sample",
     "sample_quality",
 ]
-
-#: What each metric is, for tables.
-DESCRIPTIONS = {
-    "reconstruction_error": "reconstruction error, squared, an item (lower is better)",
-    "reconstruction_nats": "reconstruction term, nats (lower)",
-    "kl": "KL to the prior, nats",
-    "active_units": "active latent dimensions",
-    "interpolation_cycle_error": "cycle error on linear latent paths (lower)",
-    "frechet_classifier": "Fréchet distance of samples in the judge's features (lower)",
-    "frechet_classifier_floor": "… its floor: two halves of the real data",
-    "confident_samples": "samples the judge is ≥ 90 % sure of, share",
-    "bottleneck_h0": "bottleneck distance data-samples, H0 (lower)",
-    "bottleneck_h0_floor": "… its floor: two clouds of real data, H0",
-    "bottleneck_h1": "bottleneck distance data-samples, H1 (lower)",
-    "bottleneck_h1_floor": "… its floor: two clouds of real data, H1",
-    "valid": "valid molecules among the samples, before any repair, share",
-    "unique": "different ones among the valid, share",
-    "novel": "unknown ones among the different, share",
-    "bond_error": "error of the distances of neighbouring Cα, Å (lower)",
-    "nearest_rmsd": "RMSD to the nearest training frame, Å",
-    "connected": "connected graphs among the samples, share",
-    "degree_distance": "1-Wasserstein distance of degrees (lower)",
-    "clustering_distance": "1-Wasserstein distance of clustering coefficients (lower)",
-    "off_manifold": "distance of samples from the manifold, mean (lower)",
-    "betti_accuracy": "masks with the wanted Betti number, share",
-    "betti_precision": "precision, the mean over the wanted numbers",
-    "betti_recall": "recall, the mean over the wanted numbers",
-    "betti_f1": "F1, the mean over the wanted numbers",
-    "betti_mean_absolute_error": "error of the Betti number, absolute (lower)",
-}
 
 
 @torch.no_grad()
@@ -102,7 +71,7 @@ def sample(
 def evaluate(
     model: VAE, data: Dataset, train: Dataset, features: Autoencoder | Identity, judge: Classifier | None, seed: int = 0
 ) -> dict[str, float]:
-    """All metrics of a VAE on one split; keys and meanings in :data:`DESCRIPTIONS`.
+    """All metrics of a VAE on one split; keys and meanings in :data:`topo_utils.runs.DESCRIPTIONS`.
 
     As many samples are drawn as there are items. The model is put into evaluation mode.
     """
