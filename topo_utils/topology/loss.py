@@ -155,8 +155,8 @@ class TopologicalLoss(nn.Module):
         from topo_utils.topology import _points  # here: numba takes a second to import
 
         self._check_fitted()
-        with torch.autocast(cloud.device.type, enabled=False):
-            distances = euclidean(name, cloud).view(-1, *[cloud.shape[-2]] * 2)
+        with torch.autocast("cpu", enabled=False):
+            distances = euclidean(name, cloud.cpu()).view(-1, *[cloud.shape[-2]] * 2)
             weights = knn(distances, self.k) if self.filtration == "knn" else distances
             scales = mean_distance(distances) if self.scale_free else None
         return _points.bars(distances, weights, int(self.weights[1] > 0), scales, cap=self.filtration == "knn")
