@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from topo_utils import paths, runs
-from topo_utils.config import ConfigError
+from topo_utils import evaluation, paths, runs
+from topo_utils.config import ConfigError, DiffusionConfig, VAEConfig
 from topo_utils.runs import RunError
+from topo_utils.training import untrained
 
 PARAMETERS = """\
 dataset: str = "digits"
@@ -368,3 +369,31 @@ def test_by_hand_there_is_a_scratch_folder_and_a_bar(monkeypatch, capsys):
 def test_help():
     answer = subprocess.run([sys.executable, "-m", "topo_utils.runs", "--help"], capture_output=True, text=True, check=True)
     assert "--publish" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shape", "classes"),
+    [
+        ({"dataset": "digits", "latent_dimension": 3, "width": 8}, (1, 28, 28), None),
+        ({"dataset": "nci", "latent_dimension": 3, "width": 4}, (189,), None),
+        ({"dataset": "masks-28", "condition": "holes", "betti_dimension": 1, "width": 8}, (1, 28, 28), 4),
+        ({"dataset": "torus", "width": 4}, (3,), None),
+    ],
+)
+def test_a_trained_model_comes_back(parameters, shape, classes, tmp_path):
+    config = VAEConfig(**parameters) if "latent_dimension" in parameters else DiffusionConfig(**parameters)
+    model = untrained(config, shape, classes).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.1)
+    (tmp_path / "config.json").write_text(json.dumps({"notebook": "x", "parameters": {**parameters, "samples": 3}}))
+    runs.save(tmp_path, [], {}, {"it": model})
+    again = runs.load_model(tmp_path, "it")
+    condition = None if classes is None else torch.arange(4)
+    assert not again.training
+    assert torch.equal(evaluation.sample(again, 4, 0, condition), evaluation.sample(model, 4, 0, condition))
+    with pytest.raises(RunError, match=r"other.safetensors' cannot be loaded .*; models there: it"):
+        runs.load_model(tmp_path, "other")
+    (tmp_path / "it.safetensors").write_bytes((tmp_path / "it.safetensors").read_bytes()[:-9])
+    with pytest.raises(RunError, match="cannot be loaded"):
+        runs.load_model(tmp_path, "it")

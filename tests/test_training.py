@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import signal
 import subprocess
 import sys
 
@@ -165,7 +166,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_over(digits, features
 
 def test_the_checkpoint_of_another_run_is_refused(digits, features, tmp_path):
     train(SMALL, digits, features, folder=tmp_path)
-    with pytest.raises(ValueError, match="belongs to the run"):
+    with pytest.raises(ValueError, match="belongs to run"):
         train(SMALL.replace(seed=1), digits, features, folder=tmp_path)
 
 
@@ -248,7 +249,7 @@ assert history["epoch"].tolist() == list(range(8)), history
 assert history["reconstruction"].iloc[-1] < history["reconstruction"].iloc[0], history
 assert "topological_latent" in history
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
@@ -313,3 +314,53 @@ def test_an_interrupted_diffusion_goes_on_as_if_it_had_not_been(digits, features
     resumed = fit(config, *few, features, tmp_path, progress="none")
     assert equal(whole, resumed)
     assert whole.history["noise"].tolist() == resumed.history["noise"].tolist()
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_divergence_is_named_with_a_regulariser_too(comparison, digits, features):
+    config = SMALL.replace(learning_rate=1e20, epochs=1, **{f"gamma_{comparison}": 1.0})
+    with pytest.raises(DivergenceError, match=rf"step 1: .*gamma_{comparison}"):
+        train(config, digits, features)
+
+
+def test_a_cloud_of_estimates_has_more_points_than_neighbours(digits, features):
+    """However few items have little noise in a step, the knn filtration finds its k neighbours, or the step is left out."""
+    config = DiffusionConfig(epochs=2, batch_size=16, cloud_size=16, width=8, gamma_denoised=1.0, filtration="knn", k=6)
+    history = fit(config, digits[0], digits[1].subset(20), features, progress="none").history
+    assert np.isfinite(history).all(axis=None)
+
+
+def test_the_norms_are_those_of_the_last_step_that_is_compared(digits, features):
+    history = train(SMALL.replace(gamma_latent=1.0, every=2, epochs=1), digits, features).history  # of the steps 0, 1, 2
+    assert history["gradient_topological"].iloc[0] > 0
+    history = train(SMALL.replace(gamma_latent=1.0, every=2, batch_size=50, epochs=1), digits, features).history  # 0 to 3
+    assert history["gradient_topological"].iloc[0] > 0
+
+
+def test_bf16_trains(digits, features):
+    options = {"gamma_latent": 1.0, "gamma_reconstruction": 1.0, "gamma_generated": 1.0, "gamma_sample": 1.0, "epochs": 3}
+    history = train(SMALL.replace(precision="bf16-mixed", **options), digits, features).history
+    assert np.isfinite(history).all(axis=None)
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+def test_a_checkpoint_of_other_data_or_features_is_refused(digits, features, tmp_path):
+    config = SMALL.replace(epochs=1, gamma_latent=1.0)
+    train(config, digits, features, folder=tmp_path)
+    other = copy.deepcopy(features)
+    other.scale = 2 * other.scale
+    with pytest.raises(ValueError, match=r"belongs to run .*, not to run .*name another folder"):
+        train(config, digits, other, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"belongs to run .*, not to run"):
+        train(config, (digits[0].subset(150), digits[1]), features, folder=tmp_path)
+
+
+def test_an_interrupt_does_not_end_the_caller(digits, features, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(training.TrainingVAE, "objective", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="run it again to go on from the last epoch"):
+        train(SMALL, digits, features)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -171,11 +171,11 @@ class DiffusionConfig(RunConfig):
 
     @property
     def model(self) -> str:
-        """``diffusion`` or, asked for a Betti number, ``mask-diffusion``; ``topodiffusion-lite``, ``topodiffusionnet``, or
-        ``diffusion-`` and the control.
+        """``diffusion`` or, asked for a Betti number, ``mask-diffusion``; ``topodiffusion-lite``; ``topodiffusionnet``
+        or, not asked for a number, ``diffusion-betti``; or ``diffusion-`` and the control.
         """
-        if self.gamma_betti:
-            return "topodiffusionnet"
+        if set(self.gammas) == {"betti"}:
+            return "diffusion-betti" if self.condition == "none" else "topodiffusionnet"
         if self.gammas:
             return "topodiffusion-lite" if self.regularizer == "topological" else f"diffusion-{self.regularizer}"
         return "diffusion" if self.condition == "none" else "mask-diffusion"

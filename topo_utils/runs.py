@@ -36,7 +36,7 @@ from papermill.exceptions import PapermillExecutionError
 from pydantic import create_model
 
 from topo_utils import paths
-from topo_utils.config import ConfigError, RunConfig, Strict
+from topo_utils.config import ConfigError, DiffusionConfig, RunConfig, Strict, VAEConfig
 
 FOLDER, PARTIAL, RETIRED = "TOPO_RUN_FOLDER", ".partial", ".retired"
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "ripser", "persim", "torchmetrics", "papermill")
@@ -110,13 +110,49 @@ def save(folder: Path, metrics: list[dict[str, Any]], histories: dict[str, pd.Da
 
     for name, model in models.items():
         with paths.atomic(folder / f"{name}.safetensors") as scratch:
-            save_file(model.state_dict(), scratch)
+            save_file(model.state_dict(), scratch, metadata={"shape": json.dumps(model.shape)})
             scratch.chmod(0o644)  # safetensors lets nobody else read it
     if histories:
         rows = pd.concat([history.assign(model=name) for name, history in histories.items()])
         with paths.atomic(folder / "history.csv") as scratch:
             rows.set_index(["model", "epoch"]).to_csv(scratch)
     _write_json(folder / "metrics.json", metrics)
+
+
+def load_model(record: Path, name: str) -> Any:
+    """A trained model of a record, in evaluation mode on the CPU; nothing is unpickled.
+
+    Parameters
+    ----------
+    record
+        Folder of the run.
+    name
+        The model's name in the comparison table, which is that of its file.
+
+    Raises
+    ------
+    RunError
+        The record, or the model in it, is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from topo_utils.training import untrained  # here: Lightning takes seconds to import
+
+    file = Path(record) / f"{name}.safetensors"
+    try:
+        parameters = json.loads((Path(record) / "config.json").read_text())["parameters"]
+        with safe_open(file, "pt") as opened:
+            shape = tuple(json.loads(opened.metadata()["shape"]))
+            weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        schema = DiffusionConfig if "sigma_data" in weights else VAEConfig
+        config = schema(**{key: value for key, value in parameters.items() if key in schema.model_fields})
+        classed = weights.get("network.conditioning.classed.weight")
+        model = untrained(config, shape, None if classed is None else len(classed))
+        model.load_state_dict(weights)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        there = ", ".join(sorted(each.stem for each in Path(record).glob("*.safetensors"))) or "none"
+        raise RunError(f"'{file}' cannot be loaded ({type(error).__name__}: {error}); models there: {there}") from error
+    return model.eval()
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import signal
 import tempfile
 import time
 import warnings
@@ -98,6 +100,8 @@ class Training(lightning.LightningModule, ABC):
         For each comparison whose weight γ is not zero its loss, calibrated.
     """
 
+    run: str = ""  # names the parameters, the data and F, so that a checkpoint is never resumed with others
+
     def __init__(self, model: nn.Module, config: RunConfig, features: nn.Module, regularizers: dict[str, nn.Module]):
         super().__init__()
         self.model, self.config, self.initial_autoencoder = model, config, features
@@ -105,6 +109,12 @@ class Training(lightning.LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate)
+
+    def setup(self, stage: str) -> None:
+        if self.config.devices > 1:
+            torch.set_num_threads(
+                1
+            )  # this process is a fork, which has no thread of the pool that its parent may have used
 
     def train(self, mode: bool = True) -> Training:
         super().train(mode)
@@ -119,7 +129,7 @@ class Training(lightning.LightningModule, ABC):
         seed_everything(self.config.seed, "step", self.global_step, *([self.global_rank] if self.global_rank else []))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["run"] = self.config.digest()
+        checkpoint["run"] = self.run
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         loss, terms, comparisons = self.objective(batch)
@@ -128,17 +138,25 @@ class Training(lightning.LightningModule, ABC):
             if loss.is_cuda:
                 torch.cuda.synchronize()  # lest the time that the model takes be counted as the regulariser's
             start = time.perf_counter()
-            compared = {name: compare() for name, compare in comparisons.items() if name in self.config.gammas}
+            compared = self.compared(comparisons, {**terms, "loss": loss})
             penalty = sum(self.config.gammas[name] * value for name, value in compared.items())
             terms |= {f"topological_{name}": value for name, value in compared.items()}
             seconds = time.perf_counter() - start
-            if index == self.trainer.num_training_batches - 1:
+            if index == (self.trainer.num_training_batches - 1) // self.config.every * self.config.every:  # the last one
                 terms |= self.gradient_norms(loss, penalty)
             loss = loss + self.warmup() * penalty
         self.terms = self.finite({**terms, "loss": loss}) | {"seconds_topological": seconds}
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # others would be dropped, at a cost
             self.log_dict({f"train/{name}": value for name, value in self.terms.items()}, on_step=True)
         return loss
+
+    def compared(self, comparisons: dict[str, Callable[[], Tensor]], terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The comparisons that have a weight. A model that has diverged cannot be compared: then its terms are named."""
+        try:
+            return {name: compare() for name, compare in comparisons.items() if name in self.config.gammas}
+        except ValueError:
+            self.finite(terms)
+            raise
 
     @abstractmethod
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Callable[[], Tensor]]]:
@@ -233,9 +251,9 @@ class TrainingDiffusion(Training):
 
     The estimates x̃ of the items with the lowest noise levels make the cloud, at most ``cloud_size`` of them and only those
     of σ ≤ ``topological_sigma``: above, x̃ is a blurred mean whose shape is not to be that of the data. The term has the
-    weight w = mean of σ_data² / (σ² + σ_data²), the share of the item in x_t, and is left out with fewer than four items.
-    TopoDiffusionNet's loss of the same estimates has no such weight: there the weight is constant, at all noise levels
-    (Gupta et al., ICLR 2025; their released code has one that depends on the noise as an option).
+    weight w = mean of σ_data² / (σ² + σ_data²), the share of the item in x_t, and is left out with fewer than four items,
+    or no more than k. TopoDiffusionNet's loss of the same estimates has no such weight (Gupta et al., ICLR 2025; their
+    released code has one that depends on the noise as an option); theirs looks at all items, at all noise levels.
     """
 
     def __init__(self, model: Diffusion, config: DiffusionConfig, features: nn.Module, regularizers: dict[str, nn.Module]):
@@ -259,7 +277,7 @@ class TrainingDiffusion(Training):
             "sample": lambda: self.regularizers["sample"](self.items(fewer.items), self.items(estimates)) * weight.mean(),
             "betti": lambda: self.betti_loss(estimates, fewer.betti),
         }
-        if len(chosen) < 4:
+        if len(chosen) < max(4, 1 + (self.config.k or 0)):
             comparisons = dict.fromkeys(comparisons, lambda: 0 * found.error.sum())
         error = found.error.mean()
         return error, {"noise": error}, comparisons
@@ -473,6 +491,7 @@ def fit(
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
     module = _module(config, train, features)
+    module.run = _run(config, train, features)
     data = _data(train, config)
     if config.gammas:
         data = data._replace(features=features_of(features, train.items).to(data.items.device))
@@ -481,7 +500,7 @@ def fit(
     batches = Loader(data, sampler, module.references if config.gammas else None, config.every)
     history = History()
     trainer = _trainer(config, folder, history, progress, len(batches))
-    checkpoint = _usable(folder / CHECKPOINT, config)
+    checkpoint = _usable(folder / CHECKPOINT, module.run)
     with warnings.catch_warnings():
         # the whole data set is a tensor in memory: no worker processes wanted
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -489,9 +508,14 @@ def fit(
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # F is meant to be
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
         parts = [each for each in (followed.items, followed.betti) if each is not None]
-        trainer.fit(module, batches, DataLoader(TensorDataset(*parts), batch_size=500), ckpt_path=checkpoint)
-    if trainer.interrupted:
-        raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch")
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, batches, DataLoader(TensorDataset(*parts), batch_size=500), ckpt_path=checkpoint)
+        except SystemExit as error:
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            signal.signal(signal.SIGINT, on_interrupt)  # Lightning answers Ctrl-C by ending the caller, and ignores others
+            raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch") from None
     if config.devices > 1:  # other processes did the work; what they learned is in the checkpoint
         state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
         module.load_state_dict(state["state_dict"])
@@ -500,24 +524,35 @@ def fit(
     return Trained(model.cpu().eval(), pd.DataFrame(history.rows))
 
 
+def _run(config: RunConfig, train: Dataset, features: nn.Module) -> str:
+    """Name of all that decides a run: digests of the parameters, the training items and F."""
+    weights = hashlib.sha256(b"".join(each.cpu().numpy().tobytes() for each in features.state_dict().values()))
+    return f"run {config.digest()}-{train.digest[:8]}-{weights.hexdigest()[:8]}"
+
+
 def _module(config: RunConfig, train: Dataset, features: nn.Module) -> Training:
     """The model that a configuration describes, ready to train."""
     compared = [name for name in config.gammas if name != "betti"]
     regularizers = {name: _calibrated(regularizer(config, name), config, name, train, features) for name in compared}
     seed_everything(config.seed, "initial weights")
     if isinstance(config, DiffusionConfig):
-        return TrainingDiffusion(_diffusion(config, train), config, features, regularizers)
-    model = VAE(train.shape, config.latent_dimension, train.domain.name, config.width)
-    return TrainingVAE(model, config, features, regularizers)
+        classes = None if config.condition == "none" else int(known_betti(train, config.betti_dimension).max()) + 1
+        return TrainingDiffusion(
+            untrained(config, train.shape, classes).fit_scale(train.items), config, features, regularizers
+        )
+    return TrainingVAE(untrained(config, train.shape), config, features, regularizers)
 
 
-def _diffusion(config: DiffusionConfig, train: Dataset) -> Diffusion:
-    classes = None if config.condition == "none" else int(known_betti(train, config.betti_dimension).max()) + 1
-    if train.domain.name in ("images", "masks"):
-        network = UNet(train.shape, config.width, classes)
+def untrained(config: RunConfig, shape: tuple[int, ...], classes: int | None = None) -> VAE | Diffusion:
+    """The network that a configuration describes, for items of this shape; ``classes`` is the number of conditions."""
+    domain = REGISTRY[config.dataset].domain.name
+    if not isinstance(config, DiffusionConfig):
+        return VAE(shape, config.latent_dimension, domain, config.width)
+    if domain in ("images", "masks"):
+        network = UNet(shape, config.width, classes)
     else:
-        network = ResidualMLP(train.shape, 8 * config.width, classes=classes)
-    return Diffusion(network, train.shape, config.sigma_min, config.sigma_max, config.schedule).fit_scale(train.items)
+        network = ResidualMLP(shape, 8 * config.width, classes=classes)
+    return Diffusion(network, shape, config.sigma_min, config.sigma_max, config.schedule)
 
 
 def known_betti(data: Dataset, dimension: int) -> Tensor:
@@ -595,7 +630,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str, s
     )
 
 
-def _usable(checkpoint: Path, config: RunConfig) -> Path | None:
+def _usable(checkpoint: Path, wanted: str) -> Path | None:
     """The checkpoint when there is one that can be read; a damaged one is named, removed, and training starts over."""
     if not checkpoint.exists():
         return None
@@ -605,6 +640,8 @@ def _usable(checkpoint: Path, config: RunConfig) -> Path | None:
         print(f"{checkpoint.name} cannot be read ({type(error).__name__}): training starts over", flush=True)
         checkpoint.unlink()
         return None
-    if run != config.digest():
-        raise ValueError(f"folder: {checkpoint} belongs to the run {run}, not to {config.digest()}; name another folder")
+    if run != wanted:
+        raise ValueError(
+            f"folder: {checkpoint} belongs to {run}, not to {wanted} (parameters, data, F); name another folder"
+        )
     return checkpoint

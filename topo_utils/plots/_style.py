@@ -25,6 +25,7 @@ COLOURS = {
     "topodiffusion-lite": "#D55E00",
     "mask-diffusion": "#0072B2",
     "topodiffusionnet": "#CC79A7",
+    "diffusion-betti": "#CC79A7",
 }
 NAMES = {
     "data": "data",
@@ -41,6 +42,7 @@ NAMES = {
     "topodiffusion-lite": "TopoDiffusionLite",
     "mask-diffusion": "mask diffusion",
     "topodiffusionnet": "TopoDiffusionNet",
+    "diffusion-betti": "diffusion + TopoDiffusionNet's loss",
 }
 # the controls of both families look alike
 COLOURS |= {name.replace("vae-", "diffusion-"): colour for name, colour in COLOURS.items() if name.startswith("vae-")}
