@@ -178,6 +178,8 @@ def test_divergence_stops_with_a_clear_error(digits, features):
 
 
 def test_what_cannot_run_is_named(digits, features):
+    with pytest.raises(ValueError, match=r"batch_size: wanted at most 100 .*, got 128 on each of 2 devices"):
+        train(SMALL.replace(batch_size=128, devices=2), digits, features)
     with pytest.raises(ValueError, match="batch_size: wanted at most 200"):
         train(SMALL.replace(batch_size=201), digits, features)
     with pytest.raises(ValueError, match="progress: wanted one of"):
@@ -234,18 +236,30 @@ def test_gamma_warms_up_linearly():
 
 
 def test_two_devices_share_the_work(tmp_path):
-    """Two processes on the CPU, in a process of their own: what they learned and logged comes back."""
+    """Two processes on the CPU, in a process of their own: what they learned and logged comes back.
+
+    They are told of eight cores: where each may have several threads, a fork waits for those that its parent had.
+    """
     program = """
+import os
+os.environ["OMP_NUM_THREADS"] = "1"
+import lightning.fabric.utilities.distributed
+import torch
 from topo_utils import datasets
-from topo_utils.config import DiffusionConfig, VAEConfig
+from topo_utils.config import VAEConfig
 from topo_utils.models.features import initial_autoencoder
 from topo_utils.training import fit
 
-train, validation = datasets.load("torus", "train", limit=512), datasets.load("torus", "validation", limit=100)
-common = {"dataset": "torus", "batch_size": 64, "cloud_size": 32, "latent_dimension": 3, "width": 8, "accelerator": "cpu"}
-config = VAEConfig(epochs=8, gamma_latent=10.0, devices=2, learning_rate=5.0e-3, **common)
-model, history = fit(config, train, validation, initial_autoencoder(train), progress="none")
-assert history["epoch"].tolist() == list(range(8)), history
+train, validation = datasets.load("digits", "train", limit=512), datasets.load("digits", "validation", limit=100)
+F = initial_autoencoder(train, epochs=1)
+del os.environ["OMP_NUM_THREADS"]
+lightning.fabric.utilities.distributed._num_cpus_available = lambda: 8
+torch.set_num_threads(8)
+
+common = {"batch_size": 64, "cloud_size": 32, "latent_dimension": 3, "width": 32, "accelerator": "cpu"}
+config = VAEConfig(epochs=4, gamma_latent=10.0, devices=2, learning_rate=2.0e-3, **common)
+model, history = fit(config, train, validation, F, progress="none")
+assert history["epoch"].tolist() == list(range(4)), history
 assert history["reconstruction"].iloc[-1] < history["reconstruction"].iloc[0], history
 assert "topological_latent" in history
 """

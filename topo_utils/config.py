@@ -159,6 +159,12 @@ class DiffusionConfig(RunConfig):
 
     @model_validator(mode="after")
     def _possible(self) -> DiffusionConfig:
+        from topo_utils.datasets import REGISTRY  # here: the loaders import a lot
+
+        if self.width % 8 and REGISTRY[self.dataset].domain.name in ("images", "masks"):
+            raise ValueError(
+                f"parameter 'width': wanted a multiple of 8 for the U-Net of '{self.dataset}', got {self.width}"
+            )
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"parameter 'sigma_min': wanted less than sigma_max ({self.sigma_max}), got {self.sigma_min}")
         if self.regularizer != "topological" and self.gamma_sample:

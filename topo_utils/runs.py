@@ -482,8 +482,10 @@ def keep(name: str, records: list[Path]) -> Path:
     Raises
     ------
     RunError
-        A record is missing or damaged; nothing was written.
+        A record is missing or damaged, or the name is a path or that of a notebook; nothing was written.
     """
+    if not re.fullmatch(r"\w[\w.-]*", name) or name in {file.stem for file in paths.NOTEBOOKS.rglob("*.ipynb")}:
+        raise RunError(f"--keep: wanted a plain name that no notebook has, got {name!r}")
     rows, origins = [], []
     for record in records:
         try:

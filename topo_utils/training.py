@@ -486,8 +486,10 @@ def fit(
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
             return fit(config, train, validation, features, Path(scratch), progress)
-    if len(train) < config.batch_size:
-        raise ValueError(f"batch_size: wanted at most {len(train)} (the training items), got {config.batch_size}")
+    if len(train) < config.batch_size * config.devices:
+        each = f" on each of {config.devices} devices" if config.devices > 1 else ""
+        most = len(train) // config.devices
+        raise ValueError(f"batch_size: wanted at most {most} ({len(train)} training items), got {config.batch_size}{each}")
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("accelerator: got 'gpu', but torch sees no CUDA device here; wanted 'auto' or 'cpu'")
     module = _module(config, train, features)

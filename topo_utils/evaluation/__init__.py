@@ -15,6 +15,7 @@ from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
+from topo_utils.topology._checks import check_count
 
 __all__ = [
     "betti_scores",
@@ -45,13 +46,14 @@ def sample(
 
     Raises
     ------
-    ValueError
-        A condition that the model does not take, or that is not one class for each item.
+    TypeError, ValueError
+        A count below 1; a condition that the model does not take, or that is not one class for each item.
     """
-    if condition is not None and (not isinstance(model, Diffusion) or tuple(condition.shape) != (count,)):
+    check_count("count", count)
+    if condition is not None and (not isinstance(model, Diffusion) or tuple(getattr(condition, "shape", ())) != (count,)):
         raise ValueError(
             f"condition: wanted one class for each of {count} items of a diffusion model, "
-            f"got the shape {tuple(condition.shape)} for a {type(model).__name__}"
+            f"got {tuple(getattr(condition, 'shape', ())) or condition} for a {type(model).__name__}"
         )
     stream = generator(seed, "samples")
     model.to(device)

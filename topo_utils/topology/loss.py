@@ -306,7 +306,7 @@ def _check_batch(reference: torch.Size, cloud: torch.Size) -> None:
 
 
 def _alike(reference: object, cloud: Tensor) -> bool:
-    if not isinstance(reference, Tensor) or reference.requires_grad:
+    if not isinstance(reference, Tensor) or reference.requires_grad or reference.ndim < 2:
         return False
     return (reference.shape, reference.dtype, reference.device) == (cloud.shape, cloud.dtype, cloud.device)
 
