@@ -278,8 +278,8 @@ def bench_stages(rows: list) -> None:
     with torch.no_grad():
         features, target = clouds(images[:128]), clouds(images[128:])
     loss = TopologicalLoss(levels=5).fit(features).to(device)
-    references, distances = loss.prepare(target), pairwise_distances(features)
-    found, grid, host = loss._bars("cloud", features), loss._host_grid(features), distances.cpu().numpy()
+    references, on_host = loss.prepare(target), features.cpu()
+    found, grid, host = loss._bars("cloud", features), loss._host_grid(features), pairwise_distances(on_host).numpy()
     curves = [each.cpu().mT.contiguous().numpy() for each in references]
 
     def whole() -> None:
@@ -291,8 +291,8 @@ def bench_stages(rows: list) -> None:
     work = {
         "all of it, forward and backward": whole,
         "features, forward and backward": lambda: clouds(images[:128].requires_grad_()).sum().backward(),
-        "distances": lambda: pairwise_distances(features),
-        "transfer of the distances to the host": lambda: distances.cpu().numpy(),
+        "transfer of the clouds to the host": features.cpu,
+        "distances": lambda: pairwise_distances(on_host),
         "pairing": lambda: pair(host),
         "landscapes, their distance, its gradient": vectors,
     }
