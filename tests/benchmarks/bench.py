@@ -119,7 +119,8 @@ def on_all(function: Callable, inputs: list) -> Callable[[], None]:
 def pair_with_giotto(weights: np.ndarray) -> list[Pairing]:
     """Critical edges of one cloud by giotto-ph's generators."""
     n = len(weights)
-    components, loops, *_ = ripser_parallel(weights, metric="precomputed", maxdim=1, n_threads=2, return_generators=True)[
+    # with two threads, which is no faster here, the generators differ from one call to the next
+    components, loops, *_ = ripser_parallel(weights, metric="precomputed", maxdim=1, n_threads=1, return_generators=True)[
         "gens"
     ]
     loops = loops[0] if len(loops) else np.empty((0, 4), int)
