@@ -88,14 +88,9 @@ def elsewhere():
 
 
 SMALL = {"batch_size": 32, "cloud_size": 16, "width": 8, "accelerator": "cpu"}
-DOMAINS = {
-    "images": "digits",
-    "masks": "masks-28",
-    "molecules": "nci",
-    "proteins": "adk",
-    "graphs": "social",
-    "points": "torus",
-}
+DOMAINS: dict[str, str] = {}  # the first data set of each, which is embedded
+for source in datasets.REGISTRY.values():
+    DOMAINS.setdefault(source.domain.name, source.name)
 VAES = [
     *[{f"gamma_{each}": 1.0} for each in ("latent", "reconstruction", "generated", "sample")],
     {"gamma_latent": 1.0, "representation": "image"},

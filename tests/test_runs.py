@@ -352,6 +352,9 @@ def test_a_table_of_several_records_is_kept_with_their_origins(quick, monkeypatc
     assert runs.main(["--keep", "bad", str(records[0]), str(tmp_path)]) == 1
     assert f"'{tmp_path}' is no whole record" in capsys.readouterr().err
     assert not (tmp_path / "results" / "bad.csv").exists()
+    for name in ("../both", "06_train_topovae"):
+        assert runs.main(["--keep", name, str(records[0])]) == 1
+        assert "wanted a plain name that no notebook has" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         runs.main(["--keep", "both", str(records[0]), "-p", "n=2"])
 

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_over(digits, features
 
 def test_the_checkpoint_of_another_run_is_refused(digits, features, tmp_path):
     train(SMALL, digits, features, folder=tmp_path)
-    with pytest.raises(ValueError, match="belongs to run"):
+    with pytest.raises(ValueError, match="belongs to the run"):
         train(SMALL.replace(seed=1), digits, features, folder=tmp_path)
 
 
@@ -236,30 +236,18 @@ def test_gamma_warms_up_linearly():
 
 
 def test_two_devices_share_the_work(tmp_path):
-    """Two processes on the CPU, in a process of their own: what they learned and logged comes back.
-
-    They are told of eight cores: where each may have several threads, a fork waits for those that its parent had.
-    """
+    """Two processes on the CPU, in a process of their own: what they learned and logged comes back."""
     program = """
-import os
-os.environ["OMP_NUM_THREADS"] = "1"
-import lightning.fabric.utilities.distributed
-import torch
 from topo_utils import datasets
 from topo_utils.config import VAEConfig
 from topo_utils.models.features import initial_autoencoder
 from topo_utils.training import fit
 
-train, validation = datasets.load("digits", "train", limit=512), datasets.load("digits", "validation", limit=100)
-F = initial_autoencoder(train, epochs=1)
-del os.environ["OMP_NUM_THREADS"]
-lightning.fabric.utilities.distributed._num_cpus_available = lambda: 8
-torch.set_num_threads(8)
-
-common = {"batch_size": 64, "cloud_size": 32, "latent_dimension": 3, "width": 32, "accelerator": "cpu"}
-config = VAEConfig(epochs=4, gamma_latent=10.0, devices=2, learning_rate=2.0e-3, **common)
-model, history = fit(config, train, validation, F, progress="none")
-assert history["epoch"].tolist() == list(range(4)), history
+train, validation = datasets.load("torus", "train", limit=512), datasets.load("torus", "validation", limit=100)
+common = {"dataset": "torus", "batch_size": 64, "cloud_size": 32, "latent_dimension": 3, "width": 8, "accelerator": "cpu"}
+config = VAEConfig(epochs=8, gamma_latent=10.0, devices=2, learning_rate=5.0e-3, **common)
+model, history = fit(config, train, validation, initial_autoencoder(train), progress="none")
+assert history["epoch"].tolist() == list(range(8)), history
 assert history["reconstruction"].iloc[-1] < history["reconstruction"].iloc[0], history
 assert "topological_latent" in history
 """
@@ -363,9 +351,9 @@ def test_a_checkpoint_of_other_data_or_features_is_refused(digits, features, tmp
     train(config, digits, features, folder=tmp_path)
     other = copy.deepcopy(features)
     other.scale = 2 * other.scale
-    with pytest.raises(ValueError, match=r"belongs to run .*, not to run .*name another folder"):
+    with pytest.raises(ValueError, match=r"belongs to the run .*name another folder"):
         train(config, digits, other, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"belongs to run .*, not to run"):
+    with pytest.raises(ValueError, match="belongs to the run"):
         train(config, (digits[0].subset(150), digits[1]), features, folder=tmp_path)
 
 

@@ -112,9 +112,8 @@ class Training(lightning.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         if self.config.devices > 1:
-            torch.set_num_threads(
-                1
-            )  # this process is a fork, which has no thread of the pool that its parent may have used
+            # this process is a fork: it has no thread of the pool that its parent may have used
+            torch.set_num_threads(1)
 
     def train(self, mode: bool = True) -> Training:
         super().train(mode)
@@ -529,7 +528,7 @@ def fit(
 def _run(config: RunConfig, train: Dataset, features: nn.Module) -> str:
     """Name of all that decides a run: digests of the parameters, the training items and F."""
     weights = hashlib.sha256(b"".join(each.cpu().numpy().tobytes() for each in features.state_dict().values()))
-    return f"run {config.digest()}-{train.digest[:8]}-{weights.hexdigest()[:8]}"
+    return f"{config.digest()}-{train.digest[:8]}-{weights.hexdigest()[:8]}"
 
 
 def _module(config: RunConfig, train: Dataset, features: nn.Module) -> Training:
@@ -644,6 +643,6 @@ def _usable(checkpoint: Path, wanted: str) -> Path | None:
         return None
     if run != wanted:
         raise ValueError(
-            f"folder: {checkpoint} belongs to {run}, not to {wanted} (parameters, data, F); name another folder"
+            f"folder: {checkpoint} belongs to the run {run}, not to {wanted} (parameters, data, F); name another folder"
         )
     return checkpoint

@@ -248,6 +248,8 @@ def test_wrong_use_is_named(clouds):
         TopologicalLoss(sigma="1")
     with pytest.raises(ValueError, match="reference: wanted a cloud, or the list of its diagrams H0 to H1"):
         loss(TopologicalLoss(weights=(1, 0)).diagrams(x), y)
+    with pytest.raises(ValueError, match=r"reference: wanted the shape \(\*batch, n, d\)"):
+        loss(torch.randn(10), torch.randn(10))
     with pytest.raises(ValueError, match="wanted at least one cloud"):
         loss(x[:0], y[:0])
     with pytest.raises(ValueError, match="cloud: wanted values whose distances fit into"):

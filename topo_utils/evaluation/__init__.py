@@ -50,10 +50,11 @@ def sample(
         A count below 1; a condition that the model does not take, or that is not one class for each item.
     """
     check_count("count", count)
-    if condition is not None and (not isinstance(model, Diffusion) or tuple(getattr(condition, "shape", ())) != (count,)):
+    shape = getattr(condition, "shape", None)
+    if condition is not None and (not isinstance(model, Diffusion) or shape != (count,)):
         raise ValueError(
             f"condition: wanted one class for each of {count} items of a diffusion model, "
-            f"got {tuple(getattr(condition, 'shape', ())) or condition} for a {type(model).__name__}"
+            f"got {condition if shape is None else tuple(shape)} for a {type(model).__name__}"
         )
     stream = generator(seed, "samples")
     model.to(device)
