@@ -31,7 +31,6 @@ from topo_utils.config import DiffusionConfig, RunConfig
 from topo_utils.datasets import REGISTRY, Dataset
 from topo_utils.models.diffusion import Diffusion, ema
 from topo_utils.models.features import Autoencoder, Identity, features_of
-from topo_utils.models.topodiffusionnet import BettiLoss
 from topo_utils.models.unet import ResidualMLP, UNet
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator, seed_everything
@@ -42,6 +41,7 @@ from topo_utils.topology import (
     NullReference,
     TopologicalLoss,
 )
+from topo_utils.topology.betti import BettiLoss
 
 LOGS, CHECKPOINT = "logs", "checkpoint.ckpt"
 

@@ -15,7 +15,7 @@ from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
 from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
-from topo_utils.topology._checks import check_count
+from topo_utils.topology.checks import check_count
 
 __all__ = [
     "betti_scores",

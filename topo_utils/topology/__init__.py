@@ -4,6 +4,7 @@ Distances -> edge weights -> diagrams -> vectors -> loss, one module each. Needs
 ripser, gudhi, persim or scipy imports it when it is called.
 """
 
+from topo_utils.topology.betti import BettiLoss
 from topo_utils.topology.controls import CriticalEdgeMatching, DistanceMatching, EnergyDistance, NullReference
 from topo_utils.topology.cubical import betti_numbers, cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
@@ -21,6 +22,7 @@ from topo_utils.topology.vectorize import (
 )
 
 __all__ = [
+    "BettiLoss",
     "CriticalEdgeMatching",
     "Diagram",
     "DistanceMatching",

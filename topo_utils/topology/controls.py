@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_cloud, check_option, checked
+from topo_utils.topology.checks import check_cloud, check_option, checked
 from topo_utils.topology.filtrations import euclidean
 from topo_utils.topology.loss import TopologicalLoss, mean_distance
 from topo_utils.topology.persistence import flag_pairings

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_finite, check_floating, check_option
+from topo_utils.topology.checks import check_finite, check_floating, check_option
 from topo_utils.topology.persistence import NEVER, Diagram, Pairing, gather, padded
 
 if TYPE_CHECKING:

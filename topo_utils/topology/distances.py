@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_count
+from topo_utils.topology.checks import check_count
 from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:

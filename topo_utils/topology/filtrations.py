@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from topo_utils.topology._autograd import differentiable_once, on_host
-from topo_utils.topology._checks import check_cloud, check_count, check_finite, check_weights
+from topo_utils.topology.checks import check_cloud, check_count, check_finite, check_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Float

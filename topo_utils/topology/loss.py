@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology._checks import check_count, check_option, check_positive, checked
+from topo_utils.topology.checks import check_count, check_option, check_positive, checked
 from topo_utils.topology.cubical import cubical_persistence
 from topo_utils.topology.filtrations import euclidean, knn
 from topo_utils.topology.persistence import Diagram, flag_diagrams, persistent_homology

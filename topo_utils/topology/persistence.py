@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology._checks import check_count, check_floating, check_option, check_weights
+from topo_utils.topology.checks import check_count, check_floating, check_option, check_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

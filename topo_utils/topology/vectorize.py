@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from topo_utils.topology._autograd import differentiable_once, on_host
-from topo_utils.topology._checks import check_count, check_finite, check_floating, check_positive
+from topo_utils.topology.checks import check_count, check_finite, check_floating, check_positive
 from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:

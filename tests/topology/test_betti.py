@@ -6,9 +6,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from topo_utils.evaluation.masks import betti_numbers
-from topo_utils.models.topodiffusionnet import BettiLoss
 from topo_utils.seed import generator
 from topo_utils.topology import cubical_persistence
+from topo_utils.topology.betti import BettiLoss
 
 FORMS = ("paper", "code")
 LENGTHS = ((0.9, 0.1), (0.8, 0.2), (0.6, 0.3))  # birth and death of the bars of the hand-made masks

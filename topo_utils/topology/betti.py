@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology import cubical_persistence
-from topo_utils.topology._checks import check_floating, check_option
+from topo_utils.topology.checks import check_floating, check_option
+from topo_utils.topology.cubical import cubical_persistence
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
