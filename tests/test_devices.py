@@ -16,12 +16,12 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
-from topo_utils import datasets, evaluation, training
+from topo_utils import datasets, evaluation
 from topo_utils.config import DiffusionConfig, VAEConfig
 from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Autoencoder, Identity
 from topo_utils.models.unet import ResidualMLP
-from topo_utils.training import Batch
+from topo_utils.training import Batch, Specification, Training, trainer
 
 DEVICE = "meta"
 MOVES = ("aten::_to_copy", "aten::copy_")
@@ -128,13 +128,13 @@ def cases(choices: list[dict]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "options"), pairs, ids=lambda each: str(each).strip("{}"))
 
 
-def step(module: training.Training, train: datasets.Dataset, device: str) -> tuple[float, list[torch.Tensor]]:
+def step(module: Training, train: datasets.Dataset, device: str) -> tuple[float, list[torch.Tensor]]:
     """Loss of one training step with the whole regulariser, and its gradient."""
     module, config = copy.deepcopy(module).to(device), module.config
     with torch.no_grad():
-        batch = training._data(train.take(torch.arange(config.batch_size)), config)
-        items, betti = batch.items.to(device), None if batch.betti is None else batch.betti.to(device)
-        batch = Batch(items, module.initial_autoencoder.features(items), betti)
+        batch = trainer._data(train.take(torch.arange(config.batch_size)), Specification.of(config, train))
+        items, known = batch.items.to(device), {name: each.to(device) for name, each in batch.known.items()}
+        batch = Batch(items, module.initial_autoencoder.features(items), known)
     batch = batch._replace(references=module.references(batch))
     torch.manual_seed(1)
     loss, _, comparisons = module.objective(batch)
@@ -145,7 +145,7 @@ def step(module: training.Training, train: datasets.Dataset, device: str) -> tup
 
 
 def the_same_there(config: VAEConfig | DiffusionConfig, train: datasets.Dataset, features: torch.nn.Module) -> None:
-    module = training._module(config, train, features)
+    module = trainer._module(Specification.of(config, train), train, features)
     here, gradients_here = step(module, train, "cpu")
     with elsewhere() as device:
         there, gradients_there = step(module, train, device)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from topo_utils.topology import REGULARIZERS
 
 
 class ConfigError(ValueError):
@@ -29,25 +31,64 @@ class Strict(BaseModel):
         return type(self)(**{**self.model_dump(), **changes})
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name these values."""
+        """Twelve hexadecimal digits that name these values."""
         text = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 Gamma = Annotated[float, Field(ge=0)]
 
 
-class RunConfig(Strict):
-    """What all training runs have in common: data, regulariser, budget and machine."""
+class Comparison(NamedTuple):
+    """What a weight γ compares, and so what it asks of the regulariser.
 
-    dataset: str = "digits"
-    limit: Annotated[int, Field(ge=2, description="training items used; None for all")] | None = None
+    Attributes
+    ----------
+    paired
+        Point i of the one cloud belongs to point i of the other.
+    one_space
+        Both clouds are features; else the loss is scale-free.
+    items
+        Each item is a cloud of its own, by its domain's filtration.
+    regularized
+        The regulariser makes it; False: it has a loss of its own.
+    """
+
+    paired: bool = True
+    one_space: bool = True
+    items: bool = False
+    regularized: bool = True
+
+    def misfit(self, name: str) -> str | None:
+        """Why the regulariser of this name cannot make it; None when it can."""
+        regularizer = REGULARIZERS[name]
+        if regularizer.paired and not self.paired:
+            return f"regularizer '{name}', which matches point by point"
+        if regularizer.one_space and not self.one_space:
+            return f"regularizer '{name}', which compares distributions in one space"
+        if self.items and not regularizer.items:
+            return f"regularizer '{name}', a control in the place of L_topo of batches"
+        return None
+
+
+class RunConfig(Strict):
+    """What all training runs have in common: data, regulariser, budget and machine.
+
+    Attributes
+    ----------
+    comparisons
+        What each weight γ of the family compares, by name: ``gamma_latent`` weighs ``"latent"``.
+    """
+
+    comparisons: ClassVar[dict[str, Comparison]] = {}
+
+    dataset: Annotated[str, Field(description="name of the data set; None for whatever is given to fit")] | None = None
+    limit: Annotated[int, Field(ge=2, description="training items used, at most; None for all")] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
-    regularizer: Annotated[
-        Literal["topological", "distances", "critical-edges", "critical-edges-h1", "energy", "gaussian", "shuffled"],
-        Field(description="L_topo; or a control in its place, see topo_utils.topology.controls"),
-    ] = "topological"
+    regularizer: Annotated[str, Field(description="L_topo; or a control in its place, a name in REGULARIZERS")] = (
+        "topological"
+    )
     representation: Literal["landscape", "image"] = "landscape"
     filtration: Literal["rips", "knn"] = "rips"
     k: Annotated[int, Field(ge=1, description="neighbours of the knn filtration")] | None = None
@@ -69,11 +110,18 @@ class RunConfig(Strict):
 
     @field_validator("dataset")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _known_data(cls, name: str | None) -> str | None:
         from topo_utils.datasets import REGISTRY  # here: the loaders import a lot
 
-        if name not in REGISTRY:
+        if name is not None and name not in REGISTRY:
             raise ValueError(f"parameter 'dataset': wanted one of {', '.join(REGISTRY)}, got {name!r}")
+        return name
+
+    @field_validator("regularizer")
+    @classmethod
+    def _known_regularizer(cls, name: str) -> str:
+        if name not in REGULARIZERS:
+            raise ValueError(f"parameter 'regularizer': wanted one of {', '.join(REGULARIZERS)}, got {name!r}")
         return name
 
     @model_validator(mode="after")
@@ -90,12 +138,20 @@ class RunConfig(Strict):
             raise ValueError("parameters 'h0_weight' and 'h1_weight': wanted one of them above 0")
         if self.representation == "image" and self.levels is not None:
             raise ValueError(f"parameter 'levels': wanted None with representation 'image', got {self.levels}")
+        for name, compared in self.compared.items():
+            if compared.regularized and (why := compared.misfit(self.regularizer)):
+                raise ValueError(f"parameter 'gamma_{name}': wanted 0 with {why}, got {self.gammas[name]}")
         return self
 
     @property
     def gammas(self) -> dict[str, float]:
         """The weights that are not zero, by comparison."""
-        return {name.removeprefix("gamma_"): value for name, value in self if name.startswith("gamma_") and value}
+        return {name: value for name in self.comparisons if (value := getattr(self, f"gamma_{name}"))}
+
+    @property
+    def compared(self) -> dict[str, Comparison]:
+        """The comparisons whose weight is not zero."""
+        return {name: self.comparisons[name] for name in self.gammas}
 
 
 class VAEConfig(RunConfig):
@@ -104,6 +160,13 @@ class VAEConfig(RunConfig):
     With all weights γ zero the model is the plain VAE (or, when ``beta`` differs from 1, the beta-VAE) bit for bit.
     """
 
+    comparisons: ClassVar[dict[str, Comparison]] = {
+        "latent": Comparison(one_space=False),
+        "reconstruction": Comparison(),
+        "generated": Comparison(paired=False),
+        "sample": Comparison(items=True),
+    }
+
     latent_dimension: Annotated[int, Field(ge=1)] = 10
     beta: Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler term")] = 1.0
     gamma_latent: Annotated[Gamma, Field(description="F(x) against the posterior means, scale-free")] = 0.0
@@ -111,24 +174,14 @@ class VAEConfig(RunConfig):
     gamma_generated: Annotated[Gamma, Field(description="F(x) against F(G(z)), z from the prior")] = 0.0
     gamma_sample: Annotated[Gamma, Field(description="each item against its reconstruction, by its own topology")] = 0.0
 
-    @model_validator(mode="after")
-    def _possible(self) -> VAEConfig:
-        if self.regularizer == "energy" and set(self.gammas) - {"generated"}:
-            raise ValueError("parameter 'regularizer': 'energy' compares distributions in one space: gamma_generated only")
-        if self.regularizer != "topological" and self.gamma_sample:
-            raise ValueError("parameter 'gamma_sample': wanted 0 with a control in the place of L_topo")
-        if self.regularizer in ("distances", "critical-edges", "critical-edges-h1") and self.gamma_generated:
-            raise ValueError(
-                f"parameter 'gamma_generated': wanted 0 with regularizer '{self.regularizer}', which matches point by point"
-            )
-        return self
-
     @property
     def model(self) -> str:
-        """Name of the model that these weights make: ``vae``, ``beta-vae``, ``topovae``, or ``vae-`` and the control."""
+        """Name of the model that these weights make: ``vae``, ``beta-vae`` (β > 1, as its authors have it), ``vae-weak-kl``
+        (β < 1), ``topovae``, or ``vae-`` and the control.
+        """
         if self.gammas:
             return "topovae" if self.regularizer == "topological" else f"vae-{self.regularizer}"
-        return "vae" if self.beta == 1 else "beta-vae"
+        return "vae" if self.beta == 1 else "beta-vae" if self.beta > 1 else "vae-weak-kl"
 
 
 class DiffusionConfig(RunConfig):
@@ -136,6 +189,12 @@ class DiffusionConfig(RunConfig):
 
     Noise levels are in units of the data's standard deviation σ_data.
     """
+
+    comparisons: ClassVar[dict[str, Comparison]] = {
+        "denoised": Comparison(),
+        "sample": Comparison(items=True),
+        "betti": Comparison(regularized=False),
+    }
 
     sigma_min: Annotated[float, Field(gt=0)] = 0.02
     sigma_max: Annotated[float, Field(gt=0, description="in units of the deviation along the first principal axis")] = 5.0
@@ -161,14 +220,17 @@ class DiffusionConfig(RunConfig):
     def _possible(self) -> DiffusionConfig:
         from topo_utils.datasets import REGISTRY  # here: the loaders import a lot
 
-        if self.width % 8 and REGISTRY[self.dataset].domain.name in ("images", "masks"):
+        if self.dataset is not None and self.width % 8 and REGISTRY[self.dataset].domain.pixels:
             raise ValueError(
                 f"parameter 'width': wanted a multiple of 8 for the U-Net of '{self.dataset}', got {self.width}"
             )
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"parameter 'sigma_min': wanted less than sigma_max ({self.sigma_max}), got {self.sigma_min}")
-        if self.regularizer != "topological" and self.gamma_sample:
-            raise ValueError("parameter 'gamma_sample': wanted 0 with a control in the place of L_topo")
+        if self.gammas and self.topological_sigma <= self.sigma_min:
+            raise ValueError(
+                f"parameter 'topological_sigma': wanted more than sigma_min ({self.sigma_min}), below which there is no "
+                f"estimate to compare, got {self.topological_sigma}"
+            )
         if self.condition != "none" and self.betti_dimension != ("components", "holes").index(self.condition):
             raise ValueError(
                 f"parameter 'betti_dimension': wanted that of the condition '{self.condition}', got {self.betti_dimension}"

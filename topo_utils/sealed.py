@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from topo_utils import paths
@@ -44,19 +44,13 @@ def write(file: Path, arrays: Mapping[str, Tensor | np.ndarray], metadata: Mappi
     ValueError
         A floating value is not finite: whoever reads the file could only get a wrong number.
     """
-    tensors = {
-        name: (
-            each.detach().cpu() if isinstance(each, Tensor) else torch.from_numpy(np.ascontiguousarray(each))
-        ).contiguous()
-        for name, each in arrays.items()
-    }
+    tensors = {name: _tensor(array) for name, array in arrays.items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{file.name}: wanted finite values, got NaN or infinity in '{name}'")
     seal = digest(tensors, metadata)
     with paths.atomic(file) as scratch:
-        save_file(tensors, scratch, {**(metadata or {}), SEAL: seal})
-        scratch.chmod(0o644)  # safetensors lets nobody else read it
+        scratch.write_bytes(save(tensors, {**(metadata or {}), SEAL: seal}))
     return seal
 
 

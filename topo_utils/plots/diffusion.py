@@ -45,7 +45,7 @@ def noise_levels(
         for axis, items in zip(line, levels, strict=True):
             _draw(axis, domain, items)
         _name(line[0], name)
-    if domain.name == "points":
+    if domain.filtration is None:
         _frame(axes.flat, axes[0, 0], 1.5)
     for axis, sigma in zip(axes[0], sigmas, strict=True):
         weight = "bold" if highest is not None and sigma <= highest else "normal"
@@ -100,7 +100,7 @@ def denoising_trajectory(domain: Domain, columns: dict[str, tuple[Float[Tensor, 
         above.set_title(title)
         draw_diagram(below, diagrams)
         below.legend(loc="lower right", fontsize=6.5)
-    if domain.name == "points":
+    if domain.filtration is None:
         _frame(axes[0], axes[0, -1], 1.0)
     top = max(axis.get_ylim()[1] for axis in axes[1])
     for axis in axes[1]:
@@ -188,7 +188,7 @@ def masks_by_number(
 
 def _draw(axis: Axes, domain: Domain, items: Float[Tensor, "n ..."]) -> None:
     """The cloud when the items are points, else the first item."""
-    if domain.name == "points":
+    if domain.filtration is None:
         axis.scatter(*(items.detach().cpu() @ domain.manifold.view.T).T, s=2, linewidths=0, color="black")
         axis.set(xticks=[], yticks=[], aspect="equal")
         axis.grid(False)

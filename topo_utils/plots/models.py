@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from topo_utils.plots._style import COLOURS, NAMES, TERMS, styled
+from topo_utils.plots._style import COLOURS, NAMES, NO_TERMS, TERMS, styled
 from topo_utils.plots.domains import item_rows
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def image_rows(
 @styled
 def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
     """Each term of the loss against the epoch, a colour a model; dashed: on the validation split."""
-    terms = list(dict.fromkeys(name for history in histories.values() for name in history if name in TERMS))
+    names = (name for history in histories.values() for name in history if name.split("_")[0] not in NO_TERMS)
+    terms = list(dict.fromkeys(names))
     figure, axes = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 2.9), squeeze=False)
     for axis, term in zip(axes[0], terms, strict=True):
         for model, history in histories.items():
@@ -153,6 +154,6 @@ def made_points(rows: dict[str, tuple[Domain, Float[Tensor, "n d"]]]) -> Figure:
 
 def made_items(rows: dict[str, tuple[Domain, Float[Tensor, "n ..."]]], columns: int = 10) -> Figure:
     """Items of one domain under one another, each row with its name; points as clouds side by side."""
-    if any(domain.name == "points" for domain, _ in rows.values()):
+    if any(domain.filtration is None for domain, _ in rows.values()):
         return made_points(rows)
     return item_rows({NAMES.get(name, name): (domain, items[:columns]) for name, (domain, items) in rows.items()})

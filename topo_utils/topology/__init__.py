@@ -11,6 +11,7 @@ from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasser
 from topo_utils.topology.filtrations import knn, pairwise_distances, rips
 from topo_utils.topology.loss import TopologicalLoss
 from topo_utils.topology.persistence import Diagram, persistent_homology
+from topo_utils.topology.regularizers import REGULARIZERS, Regularizer
 from topo_utils.topology.vectorize import (
     betti_curve,
     landscape,
@@ -22,12 +23,14 @@ from topo_utils.topology.vectorize import (
 )
 
 __all__ = [
+    "REGULARIZERS",
     "BettiLoss",
     "CriticalEdgeMatching",
     "Diagram",
     "DistanceMatching",
     "EnergyDistance",
     "NullReference",
+    "Regularizer",
     "TopologicalLoss",
     "betti_curve",
     "betti_numbers",

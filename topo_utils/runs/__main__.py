@@ -1,0 +1,68 @@
+"""``python -m topo_utils.runs NOTEBOOK …`` runs notebooks and keeps their records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from topo_utils.config import ConfigError
+from topo_utils.runs.execution import execute
+from topo_utils.runs.parameters import assignments, read_parameters, resolve
+from topo_utils.runs.record import Record, RunError, table
+from topo_utils.runs.results import keep, publish
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 1 for a failed run, 2 for wrong parameters."""
+    parser = argparse.ArgumentParser(prog="python -m topo_utils.runs", description="Run notebooks and keep their records.")
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("-f", "--file", type=Path, help="YAML file of parameters, such as notebooks/params/smoke/…")
+    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="one parameter")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the executed notebooks back, and their tables into data/results"
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="TABLE",
+        help="run nothing: collect records, given in place of notebooks, in data/results/TABLE.csv",
+    )
+    options = parser.parse_args(arguments)
+    if options.keep and (options.publish or options.file or options.parameter):
+        parser.error("--keep runs nothing: it goes with records alone")
+    if options.publish and (options.file or options.parameter):
+        parser.error("--publish keeps the run with the defaults: it goes with neither -f nor -p")
+    try:
+        if options.keep:
+            print(keep(options.keep, options.notebooks))
+            return 0
+        given = {**(read_parameters(options.file) if options.file else {}), **assignments(options.parameter)}
+        for notebook in options.notebooks:
+            resolve(notebook, given)  # all of them are checked before the first one starts
+        for notebook in options.notebooks:
+            record = execute(notebook, given, resume=not options.publish)
+            if options.publish:
+                publish(notebook, record)
+            _report(record)
+    except (ConfigError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _report(path: Path) -> None:
+    record = Record(path)
+    described = table(record.metrics)
+    if len(described):
+        print("\n" + described.to_string(float_format="{:.4g}".format), end="\n\n")
+    when = " since it was resumed" if record.provenance["resumed"] else ""
+    print(
+        f"{record.provenance['wall_seconds']:.0f} s{when}. The executed notebook is {path / 'notebook.ipynb'}", flush=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
