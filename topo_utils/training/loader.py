@@ -66,6 +66,19 @@ class Batches(Sampler):
         yield from batches[mine :: self.devices]  # the odd rest waits for another epoch
 
 
+class Parts:
+    """All items in their order, in parts of at most ``size``."""
+
+    def __init__(self, data: Batch, size: int):
+        self.data, self.chosen = data, torch.arange(len(data.items)).split(size)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.data.take, self.chosen)
+
+
 class Loader:
     """Batches, each with its references.
 

@@ -27,7 +27,7 @@ from topo_utils.seed import seed_everything
 from topo_utils.training import regularizers
 from topo_utils.training.callbacks import Bar, History, Lines
 from topo_utils.training.families import Specification
-from topo_utils.training.loader import Batch, Batches, Loader
+from topo_utils.training.loader import Batch, Batches, Loader, Parts
 from topo_utils.training.module import Training
 
 LOGS, CHECKPOINT = "logs", "checkpoint.ckpt"
@@ -101,7 +101,7 @@ def fit(
         data = data._replace(features=features_of(features, train.items).to(data.items.device))
     sampler = Batches(len(train), config.batch_size, config.seed, config.devices)
     batches = Loader(data, sampler, module.references if config.gammas else None, config.every)
-    followed = Loader(_data(validation, specification), torch.arange(len(validation)).split(FOLLOWED))
+    followed = Parts(_data(validation, specification), FOLLOWED)
     history = History()
     trainer = _trainer(config, folder, history, progress, len(batches))
     _run(trainer, module, batches, followed, _usable(folder / CHECKPOINT, module.run))
@@ -156,7 +156,7 @@ def _weights(features: nn.Module) -> str:
     return sealed.digest(features.state_dict())
 
 
-def _run(trainer: lightning.Trainer, module: Training, batches: Loader, followed: Loader, checkpoint: Path | None) -> None:
+def _run(trainer: lightning.Trainer, module: Training, batches: Loader, followed: Parts, checkpoint: Path | None) -> None:
     """Train, and leave the caller alone: with Lightning's remarks on what is meant, and with what it makes of Ctrl-C."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
