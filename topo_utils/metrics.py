@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+#: What tells the rows of one record from each other, beside the metrics: of which model, on which data set.
+FACTORS = ("model", "data")
+
+
 class Metric(NamedTuple):
     """A number that is measured of a model or of data."""
 

@@ -20,6 +20,7 @@ from topo_utils.runs.__main__ import main
 
 from .notebooks import QUICK, notebook, quick, write  # noqa: F401  fixtures among them
 
+
 def test_a_run_leaves_a_whole_record(notebook):
     record = runs.execute(notebook, {"epochs": 1, "seed": 3})
     assert record.parent == paths.runs()
