@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
 #: What tells the rows of one record from each other, beside the metrics: of which model, on which data set.
 FACTORS = ("model", "data")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import nbformat
-import pytest
 
 PARAMETERS = """\
 dataset: str = "digits"
@@ -45,15 +44,3 @@ def write(path, *sources):
     notebook.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(notebook, path)
     return path
-
-
-@pytest.fixture
-def notebook(tmp_path):
-    """A small training notebook."""
-    return write(tmp_path / "small.ipynb", PARAMETERS, TRAINING)
-
-
-@pytest.fixture
-def quick(tmp_path):
-    """A notebook that only writes one row, without importing anything that is slow to import."""
-    return write(tmp_path / "quick.ipynb", *QUICK)

@@ -16,7 +16,7 @@ from topo_utils.runs import Record, RunError
 from topo_utils.runs.record import seal_record, write_json
 from topo_utils.training import fit
 
-from .notebooks import notebook, quick, write  # noqa: F401  fixtures among them
+from .notebooks import write
 
 ORIGIN = {"notebook": "small.ipynb", "code": "0" * 16, "resumed": False, "wall_seconds": 1.0}
 
@@ -66,7 +66,7 @@ def test_a_record_gives_back_all_that_went_into_it(two, torus):
         assert torch.equal(record.data(split).items, data.items)
     assert len(record.data("test")) == 20
     assert record.history["model"].tolist() == ["diffusion", "diffusion-gaussian"]
-    with pytest.raises(RunError, match="wanted a model of .*, diffusion, diffusion-gaussian, got 'vae'"):
+    with pytest.raises(RunError, match=r"wanted a model of .*, diffusion, diffusion-gaussian, got 'vae'"):
         record.model("vae")
     with pytest.raises(RunError, match="split: wanted one that the run used once, got 'judge'"):
         record.data("judge")
@@ -154,7 +154,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_not_as_it_was_written_is_named_and_left_out(two, damage, quick):  # noqa: F811
+def test_what_is_not_as_it_was_written_is_named_and_left_out(two, damage, quick):
     path = two[0]
     whole = runs.execute(quick)
     DAMAGES[damage](path)
@@ -211,14 +211,14 @@ def test_a_table_shows_every_metric():
     assert pd.isna(shown["b"].iloc[1])
 
 
-def test_the_name_of_a_record_is_known_before_it_is_made(quick):  # noqa: F811
+def test_the_name_of_a_record_is_known_before_it_is_made(quick):
     name = runs.name_of(quick, {"n": 3})
     assert not paths.runs().exists()
     assert runs.execute(quick, {"n": 3}).name == name
     assert runs.name_of(quick, {"n": 4}) != name
 
 
-def test_an_interrupted_run_of_other_parameters_is_not_gone_on_with(quick, capsys):  # noqa: F811
+def test_an_interrupted_run_of_other_parameters_is_not_gone_on_with(quick, capsys):
     """Should two digests ever agree, the parameters decide."""
     name = runs.name_of(quick, {})
     write(quick, "n: int = 1\nname: str = 'x'\nsize = None", "raise SystemError('late')")

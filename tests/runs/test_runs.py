@@ -15,10 +15,11 @@ import torch
 
 from topo_utils import paths, runs
 from topo_utils.config import ConfigError
+from topo_utils.metrics import described
 from topo_utils.runs import RunError, execution
 from topo_utils.runs.__main__ import main
 
-from .notebooks import QUICK, notebook, quick, write  # noqa: F401  fixtures among them
+from .notebooks import QUICK, write
 
 
 def test_a_run_leaves_a_whole_record(notebook):
@@ -181,6 +182,14 @@ def test_wrong_parameters_stop_before_anything_starts(notebook, arguments, messa
         ("- 1\n- 2", "wanted lines 'name: value'"),
         ("a: [1", "is not YAML"),
         ("learning_rate: 1.0", "unknown parameter"),
+        ("seed: 1\nepochs: 3\nseed: 2", "the key 'seed' stands twice"),
+        ("epochs: 012", "parameter 'epochs': wanted a valid integer, got '012'"),
+        ("epochs: 1:30", "parameter 'epochs': wanted a valid integer, got '1:30'"),
+        ("epochs: 1_000", "parameter 'epochs': wanted a valid integer, got '1_000'"),
+        ("epochs: 2001-01-01", "parameter 'epochs': wanted a valid integer, got '2001-01-01'"),
+        ("epochs: yes", "parameter 'epochs': wanted a valid integer, got 'yes'"),
+        ("epochs: true", "parameter 'epochs': wanted a valid integer, got True"),
+        ("gamma_latent: .nan", "parameter 'gamma_latent': wanted a finite number, got nan"),
     ],
 )
 def test_wrong_parameter_files_are_named(notebook, tmp_path, content, message, capsys):
@@ -197,13 +206,63 @@ def test_parameters_of_the_command_line_go_before_those_of_the_file(quick, tmp_p
     assert main([str(quick), "-f", str(file), "-p", "n=7"]) == 0
     row = runs.collect().iloc[0]
     assert (row["n"], row["name"], row["kl"]) == (7, "from file", 3.5)
-    assert "KL to the prior, nats" in capsys.readouterr().out
+    assert described("kl") in capsys.readouterr().out
 
 
 def test_parameters_that_are_no_training_parameters_keep_their_type(quick):
     with pytest.raises(ConfigError, match="parameter 'n': wanted a valid integer, got 'many'"):
         runs.resolve(quick, {"n": "many"})
     assert runs.resolve(quick, {"size": 3})["size"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[("1e-3", 0.001), ("1.0e+6", 1e6), ("-2", -2), ("+2", 2), ("0", 0), (".5", 0.5), ("3.", 3.0), ("true", True)],
+        *[("False", False), ("null", None), ("~", None), ("", None), ("no", "no"), ("on", "on"), ("0o7", "0o7")],
+        *[("'1'", "1"), ("[1, 2]", [1, 2]), ("12:30:45", "12:30:45"), ("0x10", "0x10"), ("n", "n"), ("=", "=")],
+    ],
+)
+def test_plain_words_mean_what_they_look_like(text, value, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"it: {text}")
+    found = runs.read_parameters(file)["it"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_one_parameter_given_twice_is_refused(quick, capsys):
+    assert main([str(quick), "-p", "n=1", "-p", "n=2"]) == 2
+    assert "-p n: given twice" in capsys.readouterr().err
+
+
+def test_braces_in_a_path_are_part_of_it(tmp_path, monkeypatch):
+    """papermill would take them for places to put parameters in."""
+    folder = tmp_path / "{n} and {other}"
+    folder.mkdir()
+    monkeypatch.setenv("TOPO_HOME", str(folder / "home {}"))
+    record = runs.execute(write(folder / "quick{n}.ipynb", *QUICK), {"n": 2})
+    assert (record / "notebook.ipynb").exists()
+    assert runs.collect()["kl"].tolist() == [1.0]
+
+
+def test_provenance_is_of_the_state_at_the_start(quick, monkeypatch):
+    answers = iter(["at the start", "at the end"])
+    monkeypatch.setattr(execution, "provenance", lambda: {"git_commit": next(answers)})
+    assert runs.Record(runs.execute(quick)).provenance["git_commit"] == "at the start"
+
+
+def test_a_copy_inside_of_another_repository_has_no_commit(tmp_path, monkeypatch):
+    answers = {"--show-toplevel": str(tmp_path), "HEAD": "0123456789", "--": ""}
+
+    def answer(command, **options):
+        return subprocess.CompletedProcess(command, 0, stdout=next(a for key, a in answers.items() if key in command))
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "vendored" / "copy")
+    assert runs.provenance()["git_commit"] is None
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    assert runs.provenance()["git_commit"] == "0123456789"
 
 
 def test_a_damaged_data_set_ends_in_one_clear_error(notebook, monkeypatch, tmp_path, capsys):

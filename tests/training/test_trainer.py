@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import signal
 import subprocess
 import sys
@@ -12,9 +11,8 @@ import pytest
 import torch
 
 from topo_utils import datasets, training
-from topo_utils.training import trainer
 from topo_utils.config import DiffusionConfig, VAEConfig
-from topo_utils.training import CHECKPOINT, Batches, DivergenceError, Loader, Specification, fit
+from topo_utils.training import CHECKPOINT, Batches, DivergenceError, Loader, Specification, fit, trainer
 from topo_utils.training.callbacks import History
 from topo_utils.training.vae import TrainingVAE
 
