@@ -20,7 +20,7 @@ from topo_utils.models import features, vae
 from topo_utils.topology import Diagram, TopologicalLoss, filtrations, loss, pairwise_distances, persistence, vectorize
 
 # by name, because the package re-exports a function of the same name
-reconstruction = importlib.import_module("topo_utils.evaluation.reconstruction")
+reconstruction = importlib.import_module("topo_utils.evaluation.autoencoding")
 x, y = torch.randn(2, 12, 3), torch.randn(2, 12, 5)
 images = torch.rand(4, 1, 28, 28)
 model = vae.VAE((1, 28, 28), 6)

@@ -76,6 +76,23 @@ class Domain(ABC):
         weights = rips(pairwise_distances(clouds)) if self.filtration == "rips" else clouds
         return persistent_homology(weights, essential="drop" if self.filtration == "rips" else "cap")
 
+    def quality(self, samples: Float[Tensor, "m ..."], data: Dataset, train: Dataset) -> dict[str, float]:
+        """Metrics of generated items that only this domain has, measured without a network; none here.
+
+        Parameters
+        ----------
+        samples
+            At least one, finite, on the CPU, of the shape of the data; probabilities are rounded as the domain says.
+        data, train
+            Real items of this domain to compare with, and those that the model was trained on.
+
+        Returns
+        -------
+        dict
+            By the names in :data:`topo_utils.metrics.METRICS`.
+        """
+        return {}
+
     def betti(self, items: Float[Tensor, "batch ..."]) -> Int[Tensor, "batch 2"]:
         """Betti numbers (β₀, β₁) of each item, at the threshold or in the sense that the domain documents.
 

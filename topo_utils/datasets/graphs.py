@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 import torch
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from topo_utils import paths
@@ -91,8 +92,7 @@ class Graphs(Domain):
 
     def draw(self, axes: Axes, item: Float[Tensor, "n n"]) -> None:
         """The graph, laid out by its distances (Kamada & Kawai, 1989), the nodes coloured by degree, dark to light."""
-        graph = nx.from_numpy_array(_edges(item).cpu().numpy())
-        graph.remove_nodes_from(list(nx.isolates(graph)))
+        graph = _graph(item)
         lengths = dict(nx.all_pairs_shortest_path_length(graph))
         apart = max((max(near.values()) for near in lengths.values()), default=0) + 1  # components stay close together
         places = nx.kamada_kawai_layout(graph, {node: dict.fromkeys(graph, apart) | near for node, near in lengths.items()})
@@ -101,6 +101,21 @@ class Graphs(Domain):
         nx.draw_networkx_nodes(graph, places, ax=axes, node_size=24, node_color=degrees, cmap="viridis")
         axes.set_aspect("equal")
         axes.axis("off")
+
+    def quality(self, samples: Float[Tensor, "m n n"], data: Dataset, train: Dataset) -> dict[str, float]:
+        """``connected``: share of the graphs; ``degree_distance`` and ``clustering_distance``: 1-Wasserstein, between all
+        degrees and all clustering coefficients of generated and of real nodes.
+        """
+        made, real = ([_graph(item) for item in items] for items in (samples, data.items))
+        degrees, clustering = (
+            [[value for graph in graphs for value in values(graph)] or [0] for graphs in (made, real)]
+            for values in (lambda graph: dict(graph.degree).values(), lambda graph: nx.clustering(graph).values())
+        )
+        return {
+            "connected": sum(len(graph) > 1 and nx.is_connected(graph) for graph in made) / len(made),
+            "degree_distance": float(wasserstein_distance(*degrees)),
+            "clustering_distance": float(wasserstein_distance(*clustering)),
+        }
 
 
 DOMAIN = Graphs()
@@ -113,6 +128,13 @@ def _diagonal(items: Tensor) -> Bool[Tensor, "n n"]:
 def _edges(items: Float[Tensor, "*batch n n"]) -> Bool[Tensor, "*batch n n"]:
     """Where there is an edge, after rounding."""
     return ((items + items.mT).detach() / 2 > 0.5) & ~_diagonal(items)
+
+
+def _graph(item: Float[Tensor, "n n"]) -> nx.Graph:
+    """The graph after rounding; nodes without an edge are absent."""
+    graph = nx.from_numpy_array(_edges(item).cpu().numpy())
+    graph.remove_nodes_from(list(nx.isolates(graph)))
+    return graph
 
 
 # The order of the nodes, and which graphs are the same

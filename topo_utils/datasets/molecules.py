@@ -115,6 +115,20 @@ class Molecules(Domain):
         fragments = (leads & there).sum(-1)
         return torch.stack([fragments, bonds.sum(-1) - there.sum(-1) + fragments], dim=-1)
 
+    def quality(self, samples: Float[Tensor, "m d"], data: Dataset, train: Dataset) -> dict[str, float]:
+        """Shares, without repair of any kind. ``valid``: RDKit sanitises it and it is one piece; ``unique``: different ones
+        among the valid; ``novel``: those among the different that are not in ``train``.
+        """
+        valid = [smiles for smiles in map(to_smiles, samples) if smiles is not None]
+        different = set(valid)
+        known = {item.numpy().tobytes() for item in train.items}
+        novel = sum(from_smiles(each).numpy().tobytes() not in known for each in different)
+        return {
+            "valid": len(valid) / len(samples),
+            "unique": len(different) / max(1, len(valid)),
+            "novel": novel / max(1, len(different)),
+        }
+
 
 DOMAIN = Molecules()
 

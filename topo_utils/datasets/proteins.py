@@ -76,6 +76,18 @@ class Proteins(Domain):
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xticks=[], yticks=[])
 
+    def quality(self, samples: Float[Tensor, "m residues 3"], data: Dataset, train: Dataset) -> dict[str, float]:
+        """In Å. ``bond_error``: of neighbours along the chain, from the mean length of each in the training frames;
+        ``nearest_rmsd``: to the nearest training frame.
+        """
+
+        def bonds(traces: Tensor) -> Tensor:
+            return traces.diff(dim=1).norm(dim=2) * train.unit
+
+        error = (bonds(samples) - bonds(train.items).mean(0)).abs().mean()
+        nearest = torch.cdist(samples.flatten(1), train.items.flatten(1)).amin(1).mean()
+        return {"bond_error": error.item(), "nearest_rmsd": nearest.item() / samples.shape[1] ** 0.5 * train.unit}
+
 
 DOMAIN = Proteins()
 

@@ -184,6 +184,10 @@ class Points(Domain):
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)
 
+    def quality(self, samples: Float[Tensor, "m d"], data: Dataset, train: Dataset) -> dict[str, float]:
+        """``off_manifold``: mean distance from the manifold, in the data's units; nothing where that is not known."""
+        return {} if self.manifold is None else {"off_manifold": self.manifold.distance(samples).mean().item()}
+
 
 class Sampled(Source):
     """Points of a manifold with Gaussian noise of standard deviation ``noise`` along each axis; a stream for each split."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor, nn
 
 from topo_utils.datasets import Dataset
+from topo_utils.evaluation.autoencoding import reconstruction
+from topo_utils.evaluation.checks import check_items, check_same_kind
 from topo_utils.evaluation.frechet import frechet_distance
 from topo_utils.evaluation.interpolation import cycle_error, linear_path
 from topo_utils.evaluation.masks import betti_scores
-from topo_utils.evaluation.reconstruction import reconstruction
-from topo_utils.evaluation.samples import sample_quality
+from topo_utils.evaluation.samples import sample, sample_quality
 from topo_utils.evaluation.topology import bottleneck_distances
-from topo_utils.models.diffusion import Diffusion
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
-from topo_utils.models.vae import VAE
 from topo_utils.seed import generator
-from topo_utils.topology.checks import check_count
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = [
     "betti_scores",
@@ -30,54 +34,24 @@ __all__ = [
     "sample_quality",
 ]
 
-
-@torch.no_grad()
-def sample(
-    model: VAE | Diffusion, count: int, seed: int = 0, condition: torch.Tensor | None = None, device: str = "cpu"
-) -> torch.Tensor:
-    """New items ``(count, ...)``: mean items G(z) of codes z ~ N(0, I), or what a diffusion model makes of noise.
-
-    Parameters
-    ----------
-    condition
-        Class of each item ``(count,)``, for a diffusion model that was made with classes.
-    device
-        Where they are made. Noise is drawn on the CPU, so that it is the same everywhere; items and model come back to it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A count below 1; a condition that the model does not take, or that is not one class for each item.
-    """
-    check_count("count", count)
-    shape = getattr(condition, "shape", None)
-    if condition is not None and (not isinstance(model, Diffusion) or shape != (count,)):
-        raise ValueError(
-            f"condition: wanted one class for each of {count} items of a diffusion model, "
-            f"got {condition if shape is None else tuple(shape)} for a {type(model).__name__}"
-        )
-    stream = generator(seed, "samples")
-    model.to(device)
-    try:
-        if not isinstance(model, Diffusion):
-            return model.decode(torch.randn(count, model.latent_dimension, generator=stream).to(device)).cpu()
-        made = []
-        for part in torch.arange(count).split(500):
-            asked = None if condition is None else condition[part].to(device)
-            made.append(model.sample(len(part), stream, condition=asked).cpu())
-        return torch.cat(made)
-    finally:
-        model.cpu()
+CLOUD = 128  # features in a cloud of the bottleneck distances, where there are as many
 
 
 @torch.no_grad()
 def evaluate(
-    model: VAE, data: Dataset, train: Dataset, features: Autoencoder | Identity, judge: Classifier | None, seed: int = 0
+    model: nn.Module,
+    data: Dataset,
+    train: Dataset,
+    features: Autoencoder | Identity,
+    judge: Classifier | None,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """All metrics of a VAE on one split; keys and meanings in :data:`topo_utils.runs.DESCRIPTIONS`.
+    """All metrics of a VAE, or another model with ``encode``, ``decode`` and ``sample``, on one split.
 
-    As many samples are drawn as there are items. The model is put into evaluation mode.
+    As many samples are drawn as there are items. The model is put into evaluation mode. Names and meanings of the metrics
+    are in :data:`topo_utils.metrics.METRICS`; errors are those of :func:`evaluate_samples`.
     """
+    _check_data(data, train)
     model.eval()
     return {
         **reconstruction(model, data.items),
@@ -88,22 +62,48 @@ def evaluate(
 
 @torch.no_grad()
 def evaluate_samples(
-    samples: torch.Tensor,
+    samples: Float[Tensor, "m ..."],
     data: Dataset,
     train: Dataset,
     features: Autoencoder | Identity,
     judge: Classifier | None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """All metrics of generated items against one split; those of a judge only where there is one."""
+    """All metrics of generated items against one split; those of a judge only where there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Samples of another shape or type than the data, fewer than two, or with values that are not finite; fewer than four
+        items of data; ``train`` of another kind than ``data``. Nothing has been computed then.
+    """
+    _check_data(data, train)
+    check_items("samples", samples, data.shape, least=2)
+    samples = samples.detach().cpu()
     metrics = sample_quality(samples, data, train)
     if judge is not None:
-        real_features, sample_features = features_of(judge, data.items), features_of(judge, samples)
-        half = len(data) // 2
-        metrics |= {
-            "frechet_classifier": frechet_distance(real_features, sample_features),
-            "frechet_classifier_floor": frechet_distance(real_features[:half], real_features[half:]),
-            "confident_samples": (judge(samples).softmax(1).amax(1) >= 0.9).float().mean().item(),
-        }
+        metrics |= _frechet(features_of(judge, data.items), features_of(judge, samples), seed)
+        metrics["confident_samples"] = (judge(samples).softmax(1).amax(1) >= 0.9).float().mean().item()
     clouds = features_of(features, data.items), features_of(features, samples)
-    return metrics | bottleneck_distances(*clouds, min(128, len(data) // 2, len(samples)), seed=seed)
+    return metrics | bottleneck_distances(*clouds, min(CLOUD, len(data) // 2, len(samples)), seed=seed)
+
+
+def _frechet(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], seed: int) -> dict[str, float]:
+    """The distance of one half of the real features to as many samples, and the floor: to as many of the other half.
+
+    The bias depends on n, which is the same on all sides. The halves are the same for all models.
+    """
+    n = min(len(real) // 2, len(generated))
+    first, second = real[torch.randperm(len(real), generator=generator(seed, "frechet", "real"))[: 2 * n]].split(n)
+    fake = generated[torch.randperm(len(generated), generator=generator(seed, "frechet", "generated"))[:n]]
+    return {
+        "frechet_classifier": frechet_distance(first, fake),
+        "frechet_classifier_floor": frechet_distance(first, second),
+        "frechet_classifier_n": n,
+    }
+
+
+def _check_data(data: Dataset, train: Dataset) -> None:
+    check_same_kind(data, train)
+    if len(data) < 4:
+        raise ValueError(f"data: wanted at least 4 items, two for each half, got {len(data)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from topo_utils.models.vae import VAE
+from topo_utils.evaluation.checks import check_items
 from topo_utils.seed import generator
+from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,14 +19,13 @@ def linear_path(start: Float[Tensor, "n d"], end: Float[Tensor, "n d"], steps: i
     """Straight lines from ``start`` to ``end``, both ends included; steps >= 2."""
     if start.shape != end.shape or start.ndim != 2:
         raise ValueError(f"start and end: wanted the same shape (n, d), got {tuple(start.shape)} and {tuple(end.shape)}")
-    if steps < 2:
-        raise ValueError(f"steps: wanted at least 2, got {steps}")
+    check_count("steps", steps, 2)
     t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
     return start[:, None] * (1 - t) + end[:, None] * t
 
 
 @torch.no_grad()
-def cycle_error(model: VAE, items: Float[Tensor, "n c h w"], pairs: int = 200, steps: int = 11, seed: int = 0) -> float:
+def cycle_error(model: nn.Module, items: Float[Tensor, "n ..."], pairs: int = 200, steps: int = 11, seed: int = 0) -> float:
     """Mean of ‖x_t - G(E(x_t))‖² over the inner points x_t of linear latent paths between random pairs of items.
 
     How far the decoded path is from what the model can reproduce. A model whose images are all alike scores well, so read
@@ -33,8 +33,10 @@ def cycle_error(model: VAE, items: Float[Tensor, "n c h w"], pairs: int = 200, s
 
     Parameters
     ----------
+    model
+        Has ``encode``, which gives a posterior with a ``mean``, and ``decode``.
     items
-        Items to draw the ends from, at least two.
+        Items to draw the ends from, at least two, finite.
     pairs
         Number of paths.
     steps
@@ -44,13 +46,19 @@ def cycle_error(model: VAE, items: Float[Tensor, "n c h w"], pairs: int = 200, s
     -------
     float
         Squared error summed over the pixels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
     """
-    if len(items) < 2 or pairs < 1 or steps < 3:
-        raise ValueError(f"wanted 2 items, 1 pair and 3 steps or more, got {len(items)}, {pairs} and {steps}")
+    check_items("items", items, tuple(items.shape[1:]), least=2)
+    check_count("pairs", pairs)
+    check_count("steps", steps, 3)
     stream = generator(seed, "interpolation")
     starts = torch.randint(len(items), (pairs,), generator=stream)
     others = torch.randint(1, len(items), (pairs,), generator=stream)
     codes = model.encode(items).mean
     path = linear_path(codes[starts], codes[(starts + others) % len(items)], steps)[:, 1:-1]
     decoded = model.decode(path.flatten(0, 1))
-    return (decoded - model.reconstruct(decoded)).square().flatten(1).sum(1).mean().item()
+    return (decoded - model.decode(model.encode(decoded).mean)).square().flatten(1).sum(1).mean().item()

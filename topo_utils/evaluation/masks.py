@@ -9,6 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from topo_utils.topology import betti_numbers
+from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -53,8 +54,7 @@ def betti_scores(
     TypeError, ValueError
         An argument is not as described.
     """
-    if dimension not in (0, 1):
-        raise ValueError(f"dimension: wanted 0 or 1, got {dimension!r}")
+    check_count("dimension", dimension, 0, below=2)
     if not isinstance(wanted, Tensor) or wanted.dtype != torch.int64:
         raise TypeError(f"wanted: wanted an int64 tensor, got {getattr(wanted, 'dtype', type(wanted).__name__)}")
     counted = betti_numbers(masks, threshold, connectivity, min_area)[:, dimension].cpu()

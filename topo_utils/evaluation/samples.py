@@ -1,90 +1,62 @@
-"""What makes a good sample in each domain, measured without a network."""
+"""Samples of a model, and what makes a good one in each domain."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
-from scipy.stats import wasserstein_distance
-from torch import Tensor
+from torch import Tensor, nn
 
-from topo_utils.datasets import Dataset, molecules
+from topo_utils.datasets import Dataset
+from topo_utils.evaluation.checks import check_items, check_same_kind
+from topo_utils.seed import generator
+from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
+
+
+@torch.no_grad()
+def sample(
+    model: nn.Module, count: int, seed: int = 0, condition: Int[Tensor, " count"] | None = None, device: str = "cpu"
+) -> Float[Tensor, "count ..."]:
+    """New items that ``model.sample`` makes: of a VAE G(z), z ~ N(0, I); of a diffusion model what it makes of noise.
+
+    Parameters
+    ----------
+    condition
+        Class of each item ``(count,)``, for a model that was made with classes.
+    device
+        Where they are made. Noise is drawn on the CPU, so that it is the same everywhere; items and model come back to it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A count below 1; a condition that the model does not take, or that is not one class for each item.
+    """
+    check_count("count", count)
+    model.to(device)
+    try:
+        return model.sample(count, generator(seed, "samples"), condition=condition).cpu()
+    finally:
+        model.cpu()
 
 
 def sample_quality(samples: Float[Tensor, "m ..."], data: Dataset, train: Dataset) -> dict[str, float]:
-    """Metrics of generated items that only their own domain has; none for images.
+    """Metrics of generated items that only their own domain has, without a network: see the domain's ``quality``.
 
     Parameters
     ----------
     samples
-        Generated items, in the form of the data; probabilities are rounded as the domain says.
+        Generated items, float32, in the form of the data; probabilities are rounded as the domain says.
     data, train
         Real items to compare with, and those that the model was trained on.
 
-    Returns
-    -------
-    dict
-        Molecules: ``valid``, ``unique`` and ``novel`` (shares; no repair of any kind). Proteins: ``bond_error`` and
-        ``nearest_rmsd`` in Å. Graphs: ``connected`` (share), ``degree_distance`` and ``clustering_distance``. Points:
-        ``off_manifold``, in the data's units.
+    Raises
+    ------
+    TypeError, ValueError
+        Samples of another shape, none, or with values that are not finite; ``train`` of another kind than ``data``.
     """
-    measures = {"molecules": _molecules, "proteins": _proteins, "graphs": _graphs, "points": _points}
-    measure = measures.get(data.domain.name)
-    return {} if measure is None else measure(samples.detach().cpu(), data, train)
-
-
-def _molecules(samples: Tensor, data: Dataset, train: Dataset) -> dict[str, float]:
-    """Valid: RDKit sanitises it and it is one piece. Unique: of the valid ones. Novel: of the unique ones."""
-    smiles = [molecules.to_smiles(item) for item in samples]
-    valid = [each for each in smiles if each is not None]
-    different = set(valid)
-    known = {item.numpy().tobytes() for item in train.items}
-    novel = sum(molecules.from_smiles(each).numpy().tobytes() not in known for each in different)
-    return {
-        "valid": len(valid) / len(samples),
-        "unique": len(different) / max(1, len(valid)),
-        "novel": novel / max(1, len(different)),
-    }
-
-
-def _proteins(samples: Tensor, data: Dataset, train: Dataset) -> dict[str, float]:
-    """Bonds: neighbours along the chain, against the mean length of each in the training frames."""
-
-    def bonds(traces: Tensor) -> Tensor:
-        return traces.diff(dim=1).norm(dim=2) * data.unit
-
-    error = (bonds(samples) - bonds(train.items).mean(0)).abs().mean()
-    nearest = torch.cdist(samples.flatten(1), train.items.flatten(1)).amin(1).mean()
-    return {"bond_error": error.item(), "nearest_rmsd": nearest.item() / samples.shape[1] ** 0.5 * data.unit}
-
-
-def _graphs(samples: Tensor, data: Dataset, train: Dataset) -> dict[str, float]:
-    """Distances are 1-Wasserstein, between all degrees and all clustering coefficients of generated and real nodes."""
-    made, real = ([_graph(item) for item in items] for items in (samples, data.items))
-    statistics = {
-        "degree_distance": lambda graph: [degree for _, degree in graph.degree],
-        "clustering_distance": lambda graph: list(nx.clustering(graph).values()),
-    }
-    distances = {
-        name: wasserstein_distance(*([v for graph in graphs for v in values(graph)] or [0] for graphs in (made, real)))
-        for name, values in statistics.items()
-    }
-    return {
-        "connected": sum(len(g) > 1 and nx.is_connected(g) for g in made) / len(made),
-        **{k: float(v) for k, v in distances.items()},
-    }
-
-
-def _graph(item: Tensor) -> nx.Graph:
-    """Nodes without an edge are absent."""
-    graph = nx.from_numpy_array((item > 0.5).int().numpy())
-    graph.remove_nodes_from(list(nx.isolates(graph)))
-    return graph
-
-
-def _points(samples: Tensor, data: Dataset, train: Dataset) -> dict[str, float]:
-    return {"off_manifold": data.domain.manifold.distance(samples).mean().item()}
+    check_items("samples", samples, data.shape)
+    check_same_kind(data, train)
+    return data.domain.quality(samples.detach().cpu(), data, train)

@@ -20,11 +20,14 @@ from torch.nn.functional import normalize
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.special import ndtr, ndtri
 
+from topo_utils.topology.checks import check_count
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 SCHEDULES = ("lognormal", "loguniform")
 SAMPLERS = ("heun", "euler")
+AT_ONCE = 500  # items that are sampled at once, so that any number of them fits into memory
 RHO = 7.0  # of the spacing of noise levels: the higher, the more of them are low (Karras et al. 2022, section 3)
 LOG_MEAN, LOG_STD = 0.0, 1.4  # of ln(σ / σ_data) in training; EDM's are -0.5 and 1.2, in this unit
 
@@ -221,7 +224,7 @@ class Diffusion(nn.Module):
         Parameters
         ----------
         count
-            Number of items, all made at once; for very many, call it again with the same generator.
+            Number of items. They are made 500 at a time, one part's noise drawn after the other's.
         generator
             Gives all random numbers, drawn on its device: a CPU generator gives the same noise on every device. None:
             torch's global one.
@@ -234,7 +237,7 @@ class Diffusion(nn.Module):
             1 + min(churn / steps, √2 - 1) by fresh noise, which makes up for errors of the steps before. 0: no noise is
             added, and the items depend on the first noise alone.
         condition
-            Class of each item, if the network was made with classes.
+            Class of each item, if the network was made with classes; on any device.
         trajectory
             Return also x̃_t at each step.
 
@@ -246,13 +249,25 @@ class Diffusion(nn.Module):
         Raises
         ------
         ValueError
-            Count or steps below 1, churn below 0, an unknown sampler; a condition as in :meth:`forward`.
+            Count or steps below 1, churn below 0, an unknown sampler; a condition that is not one class for each item, or
+            as in :meth:`forward`.
         """
-        if count < 1:
-            raise ValueError(f"count: wanted at least 1, got {count}")
+        check_count("count", count)
         if not 0 <= churn < math.inf:
             raise ValueError(f"churn: wanted a number of at least 0, got {churn}")
         _check_name("sampler", sampler, SAMPLERS)
+        if condition is not None and getattr(condition, "shape", None) != (count,):
+            got = tuple(condition.shape) if isinstance(condition, Tensor) else condition
+            raise ValueError(f"condition: wanted one class for each of {count} items, got {got}")
+        if count > AT_ONCE:
+            parts = [
+                self.sample(
+                    len(part), generator, steps, sampler, churn, None if condition is None else condition[part], trajectory
+                )
+                for part in torch.arange(count).split(AT_ONCE)
+            ]
+            return tuple(map(torch.cat, zip(*parts, strict=True), (0, 1))) if trajectory else torch.cat(parts)
+        condition = None if condition is None else condition.to(self.mean.device)
         levels = self.levels(steps).tolist()
         raising = 1 + min(churn / steps, math.sqrt(2) - 1)
         size = (count, *self.shape)

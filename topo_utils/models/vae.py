@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_utils.models import networks
+from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -73,6 +74,34 @@ class VAE(nn.Module):
     def reconstruct(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """G(μ(x)), without noise."""
         return self.decode(self.encode(x).mean)
+
+    @torch.no_grad()
+    def sample(
+        self, count: int, generator: torch.Generator | None = None, condition: None = None
+    ) -> Float[Tensor, "count ..."]:
+        """New items: mean items G(z) of codes z ~ N(0, I).
+
+        Parameters
+        ----------
+        count
+            Number of items.
+        generator
+            Gives the codes, drawn on its device: a CPU generator gives the same codes on every device. None: torch's global
+            one.
+        condition
+            None: a VAE knows no classes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A count below 1, or a condition.
+        """
+        check_count("count", count)
+        if condition is not None:
+            raise ValueError(f"condition: wanted None for a VAE, which knows no classes, got a {type(condition).__name__}")
+        here = next(self.parameters()).device
+        drawn_on = here if generator is None else generator.device
+        return self.decode(torch.randn(count, self.latent_dimension, generator=generator, device=drawn_on).to(here))
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> tuple[Posterior, Float[Tensor, "batch ..."]]:
         """Posterior, and the parameters of p(x|z) for one sample of it."""

@@ -1,0 +1,50 @@
+"""How well a model with an encoder reproduces items, and how much of its latent space it uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from topo_utils.evaluation.checks import check_items
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@torch.no_grad()
+def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."]) -> dict[str, float]:
+    """Means over the items, from the posterior mean (no noise).
+
+    Parameters
+    ----------
+    model
+        Has ``encode``, which gives a :class:`~topo_utils.models.vae.Posterior`, and ``decode``. A model that states a
+        ``likelihood`` (None: it has none) has ``parameters_of`` too.
+    items
+        At least one, finite.
+
+    Returns
+    -------
+    dict
+        ``reconstruction_error``: ‖x - G(μ(x))‖² summed over the pixels; ``reconstruction_nats``: -log p(x|μ(x)), where
+        there is a likelihood; ``kl``: D_KL(q(z|x) ‖ p(z)) in nats; ``active_units``: latent dimensions whose mean KL is
+        above 0.01 nats (a count; the threshold after Burda et al., "Importance weighted autoencoders", ICLR 2016, section
+        5.2, there on the variance of μ).
+
+    Raises
+    ------
+    TypeError, ValueError
+        The items are not as described.
+    """
+    check_items("items", items, tuple(items.shape[1:]))
+    posterior = model.encode(items)
+    metrics = {"reconstruction_error": (model.decode(posterior.mean) - items).square().flatten(1).sum(1).mean().item()}
+    if getattr(model, "likelihood", None) is not None:
+        nats = model.likelihood.nats(model.parameters_of(posterior.mean), items)
+        metrics["reconstruction_nats"] = nats.mean().item()
+    return metrics | {
+        "kl": posterior.kl().mean().item(),
+        "active_units": int((posterior.kl_by_dimension().mean(0) > 0.01).sum()),
+    }
