@@ -109,7 +109,7 @@ def train_by_hand(config, train, network, objective, validate, after_step=lambda
 
 
 def nats_by_hand(network, parameters, x):
-    """-log p(x|z) summed over the item: coordinates with one learned variance, softly bounded below; or Bernoulli pixels."""
+    """-log p(x|z) of each item: coordinates with one learned variance, softly bounded below; or Bernoulli pixels."""
     if x.ndim == 2:
         log_variance = -8 + torch.nn.functional.softplus(network.likelihood.log_variance + 8)
         return ((x - parameters) ** 2 / log_variance.exp() + log_variance + math.log(2 * math.pi)).sum(1) / 2
