@@ -1,15 +1,20 @@
-"""Shared fixtures. Everything that a test writes goes to a scratch folder."""
+"""Shared fixtures. Everything that a test writes goes to a scratch folder; no test has a time limit."""
 
 from __future__ import annotations
 
 import matplotlib
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from topo_utils import datasets, paths
 from topo_utils.models.features import initial_autoencoder
 
 matplotlib.use("Agg")
+
+# a busy machine is no fault of the code, and what hypothesis finds can be tried again from the log
+settings.register_profile("patient", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
