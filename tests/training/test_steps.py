@@ -122,7 +122,7 @@ def test_a_vae_of_images(options, few_digits):
     {"gamma_denoised": 20.0},
     {"gamma_denoised": 20.0, "cloud_size": 30},
     {"gamma_denoised": 20.0, "topological_sigma": 0.4},
-    {"gamma_denoised": 20.0, "filtration": "knn", "k": 4, "topological_sigma": 0.3},
+    {"gamma_denoised": 20.0, "filtration": "knn", "k": 8, "topological_sigma": 0.3},
     {"gamma_denoised": 20.0, "regularizer": "energy", "every": 2},
     {"gamma_denoised": 20.0, "regularizer": "gaussian"},
 )
