@@ -38,7 +38,8 @@ def test_vaes_train(domain):
     train, validation, features = domain
     gammas = {"gamma_latent": 1.0, "gamma_reconstruction": 1.0, "gamma_generated": 1.0}
     config = VAEConfig(dataset=train.name, latent_dimension=4, **gammas, **SMALL)
-    model, history = fit(config, train, validation, features, progress="none")
+    trained = fit(config, train, validation, features, progress="none")
+    model, history = trained.model, trained.history
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert np.isfinite(history).all(axis=None)
     metrics = evaluation.evaluate(model, validation, train, features, None)
@@ -50,7 +51,8 @@ def test_diffusions_train(domain):
     train, validation, features = domain
     epochs = 40 if train.domain.name == "points" else 6  # what is cheap may take its time
     config = DiffusionConfig(dataset=train.name, gamma_denoised=1.0, topological_sigma=1.0, **SMALL | {"epochs": epochs})
-    model, history = fit(config, train, validation, features, progress="none")
+    trained = fit(config, train, validation, features, progress="none")
+    model, history = trained.model, trained.history
     assert history["validation_noise"].iloc[-1] < history["validation_noise"].iloc[0]
     assert np.isfinite(history).all(axis=None)
     assert evaluation.sample(model, 4).shape == (4, *train.shape)

@@ -36,17 +36,22 @@ def digest(arrays: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str
     return content.hexdigest()
 
 
-def write(file: Path, arrays: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> str:
+def write(
+    file: Path,
+    arrays: Mapping[str, Tensor | np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+    finite: bool = True,
+) -> str:
     """Write arrays and metadata with their seal, whole or not at all; returns the digest.
 
     Raises
     ------
     ValueError
-        A floating value is not finite: whoever reads the file could only get a wrong number.
+        A floating value is not finite, though all should be: whoever reads the file could only get a wrong number.
     """
     tensors = {name: _tensor(array) for name, array in arrays.items()}
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if finite and tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{file.name}: wanted finite values, got NaN or infinity in '{name}'")
     seal = digest(tensors, metadata)
     with paths.atomic(file) as scratch:

@@ -282,7 +282,7 @@ def test_a_damaged_cache_is_named_and_made_again(capsys):
     (cache,) = paths.processed().glob("g2-*.safetensors")
     cache.write_bytes(cache.read_bytes()[:-100])
     assert torch.equal(load("g2", "train").items, before.items)
-    assert f"the cache {cache} is damaged" in capsys.readouterr().err
+    assert f"'{cache}' is damaged" in capsys.readouterr().err
     assert torch.equal(load("g2", "train").items, before.items)
     assert not capsys.readouterr().err
 

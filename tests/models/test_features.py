@@ -38,7 +38,8 @@ def test_a_damaged_cache_is_reported_and_made_again(digits, capsys):
     (file,) = paths.processed().glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     after = initial_autoencoder(digits[0], epochs=1)
-    assert "is damaged and is trained again" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert f"trained again: '{file}' is damaged" in printed
     assert torch.equal(before.encoder[0].weight, after.encoder[0].weight)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -363,3 +364,59 @@ def test_an_interrupt_does_not_end_the_caller(digits, features, monkeypatch):
     with pytest.raises(KeyboardInterrupt, match="run it again to go on from the last epoch"):
         train(SMALL, digits, features)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_data_that_contradict_the_configuration_are_refused(digits, features):
+    torus = datasets.load("torus", "train", limit=100)
+    with pytest.raises(
+        ValueError, match="dataset: the configuration names 'torus', but the training items are of 'digits'"
+    ):
+        train(SMALL.replace(dataset="torus"), digits, features)
+    with pytest.raises(ValueError, match="limit: the configuration wants at most 150 training items, got 200"):
+        train(SMALL.replace(limit=150), digits, features)
+    with pytest.raises(ValueError, match=r"validation: wanted images of shape \(1, 28, 28\) as in train, got points"):
+        train(SMALL, (digits[0], torus), features)
+    with pytest.raises(ValueError, match=r"features: wanted F of items of shape \(3,\), got one of \(1, 28, 28\)"):
+        train(SMALL, (torus, torus), features)
+    trained = train(SMALL.replace(dataset="digits", limit=200, epochs=1), digits, features)
+    assert trained.origin["train"] == digits[0].described()
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(digits, features, tmp_path, capsys):
+    """torch would read it without a word."""
+    whole = train(SMALL, digits, features, folder=tmp_path)
+    checkpoint = tmp_path / CHECKPOINT
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 64
+    checkpoint.write_bytes(content)
+    torch.load(checkpoint, weights_only=True)
+    assert equal(train(SMALL, digits, features, folder=tmp_path), whole)
+    assert "cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_slurm_is_not_an_order(job, tmp_path):
+    """On a login node `srun` is on the PATH; within a job, Slurm's variables are set. Neither warns or takes over."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    environment = os.environ | {"PATH": f"{srun.parent}:{os.environ['PATH']}", "TOPO_HOME": str(tmp_path)}
+    if job:
+        environment |= {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "1", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"}
+        environment |= {"SLURM_JOB_NAME": "sweep", "SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "4"}
+    program = """
+import warnings
+warnings.simplefilter("error")
+from topo_utils import datasets
+from topo_utils.config import VAEConfig
+from topo_utils.models.features import Identity
+from topo_utils.training import fit
+
+train, validation = datasets.load("torus", "train", limit=64), datasets.load("torus", "validation", limit=20)
+warnings.simplefilter("error")
+history = fit(VAEConfig(epochs=1, batch_size=32, width=4, accelerator="cpu"), train, validation, Identity(), progress="none").history
+assert len(history) == 1
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

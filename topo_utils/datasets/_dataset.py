@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils import paths
+from topo_utils import paths, sealed
 from topo_utils.seed import derive, generator
 from topo_utils.topology import Diagram, cubical_persistence, pairwise_distances, persistent_homology, rips
 
@@ -36,17 +35,20 @@ class Domain(ABC):
     Attributes
     ----------
     name
-        ``"images"``, ``"molecules"``, ``"proteins"``, ``"graphs"``, ``"points"`` or ``"masks"``.
+        Its name in the table of architectures, :data:`topo_utils.models.networks.ARCHITECTURES`.
     label
         What the labels of its data sets mean; out-of-distribution splits go by them.
     filtration
         That of one item (the level ``sample``), a name that :class:`~topo_utils.topology.TopologicalLoss` knows; None where
         an item is a single point, so that only clouds of items have a shape (the level ``batch``).
+    pixels
+        Whether items are images (channels, height, width) with values in [0, 1].
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     filtration: ClassVar[str | None]
+    pixels: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, items: Tensor) -> str | None:
@@ -59,6 +61,10 @@ class Domain(ABC):
     def cloud(self, items: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Items as ``filtration`` takes them: points, edge weights or grey values, one cloud an item; differentiable."""
         return items
+
+    def made(self, items: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """What a model made of real numbers, in the range of the data: pixels are cut off at 0 and 1."""
+        return items.clamp(0, 1) if self.pixels else items
 
     def diagrams(self, items: Float[Tensor, "batch ..."]) -> list[Diagram]:
         """H0 and H1 of each item by itself.
@@ -124,6 +130,8 @@ class Dataset:
         What else is known of each item, by name, ``(n, ...)`` each.
     unit
         What 1.0 in ``items`` is in the original measure: ``items * unit`` undoes the normalisation.
+    limit, seed
+        Of the random subset that this is; None for a whole split.
     """
 
     name: str
@@ -133,6 +141,8 @@ class Dataset:
     labels: Tensor
     properties: Mapping[str, Tensor] = field(default_factory=dict)
     unit: float = 1.0
+    limit: int | None = None
+    seed: int = 0
 
     def __post_init__(self):
         what = f"{self.name}/{self.split}"
@@ -168,11 +178,34 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Eight hexadecimal digits that name the content."""
-        content = hashlib.sha256(f"{self.name}/{self.split}".encode())
-        content.update(self.items.contiguous().numpy().tobytes())
-        content.update(self.labels.contiguous().numpy().tobytes())
-        return content.hexdigest()[:8]
+        """Sixteen hexadecimal digits that name the content: items, labels and properties, with their types and shapes."""
+        arrays = {"items": self.items, "labels": self.labels, **{f"property {k}": v for k, v in self.properties.items()}}
+        about = {"name": self.name, "split": self.split, "domain": self.domain.name, "unit": repr(self.unit)}
+        return sealed.digest(arrays, about)[:16]
+
+    def described(self) -> dict[str, str | int | None]:
+        """What a record of a run says of the data; :func:`load` gives them back, and the digest tells whether it did."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "limit": self.limit,
+            "seed": self.seed,
+            "items": len(self),
+            "digest": self.digest,
+        }
+
+    def betti(self, dimension: int) -> Int[Tensor, " n"]:
+        """Betti number of each image: what is known of it, or what its domain counts.
+
+        Raises
+        ------
+        ValueError
+            The items are no images.
+        """
+        if not self.domain.pixels:
+            raise ValueError(f"dataset: wanted images or masks, whose Betti numbers are known, got '{self.name}'")
+        known = self.properties.get("betti")
+        return (self.domain.betti(self.items) if known is None else known)[:, dimension]
 
     def take(self, chosen: Int[Tensor, " m"]) -> Dataset:
         """The items with these indices, or where this mask is true."""
@@ -183,7 +216,8 @@ class Dataset:
         """``size`` items drawn without replacement; raises ValueError when there are not so many."""
         if not 1 <= size <= len(self):
             raise ValueError(f"limit: wanted 1 to {len(self)} (the size of {self.name}/{self.split}), got {size}")
-        return self.take(torch.randperm(len(self), generator=generator(seed, "subset"))[:size])
+        chosen = self.take(torch.randperm(len(self), generator=generator(seed, "subset"))[:size])
+        return replace(chosen, limit=size, seed=seed)
 
 
 class Source(ABC):

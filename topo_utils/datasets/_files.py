@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import tempfile
@@ -11,11 +10,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torchvision.datasets.utils import check_integrity, download_url
 
-from topo_utils import paths
+from topo_utils import paths, sealed
 from topo_utils.datasets._dataset import DataError
 
 
@@ -50,33 +47,21 @@ def cached(name: str, convert: Callable[[], dict[str, np.ndarray]]) -> dict[str,
     """What ``convert`` gives: the first time written under this name to :func:`paths.processed`, later read from there.
 
     A damaged file is reported and made again. The name has to cover all that decides the content.
+
+    Raises
+    ------
+    OSError
+        It cannot be read or written; a folder of that name is there, say.
     """
     file = paths.processed() / f"{name}.safetensors"
     if file.exists():
         try:
-            return _restored(file)
-        except (SafetensorError, OSError) as error:
-            print(f"the cache {file} is damaged and is made again ({error})", file=sys.stderr)
+            return {array: values.numpy() for array, values in sealed.read(file)[0].items()}
+        except sealed.DamagedError as error:
+            print(f"{error}: the cache is made again", file=sys.stderr)
     arrays = convert()
-    with paths.atomic(file) as scratch:
-        scratch.write_bytes(save(arrays, {"sha256": _checksum(arrays)}))
+    sealed.write(file, arrays, finite=False)  # what is missing in a source may be NaN
     return arrays
-
-
-def _restored(file: Path) -> dict[str, np.ndarray]:
-    with safe_open(file, "numpy") as content:
-        arrays = {name: content.get_tensor(name) for name in sorted(content.keys())}
-        if (content.metadata() or {}).get("sha256") != _checksum(arrays):
-            raise SafetensorError("its content is not what was written")
-    return arrays
-
-
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(arrays):
-        content.update(name.encode())
-        content.update(np.ascontiguousarray(arrays[name]))
-    return content.hexdigest()
 
 
 def download(urls: Iterable[str], name: str, folder: Path, md5: str | None = None) -> Path:

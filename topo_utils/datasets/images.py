@@ -48,6 +48,7 @@ class Images(Domain):
     name = "images"
     label = "class"
     filtration = "superlevel"
+    pixels = True
     persistence = 0.45  # of the bars that count; between two grey levels of 255, so that rounding decides nothing
 
     def check(self, items: Tensor) -> str | None:

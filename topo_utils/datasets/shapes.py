@@ -164,23 +164,36 @@ class SwissRoll(Manifold):
 
 
 class Points(Domain):
-    """Points of R^d, each an item; only clouds of items have a shape, that of the ``manifold``."""
+    """Points of R^d, each an item; only clouds of items have a shape, that of the ``manifold`` where one is known."""
 
     name = "points"
+    label = "class"
     filtration = None
 
-    def __init__(self, manifold: Manifold):
-        self.manifold, self.label = manifold, manifold.label
+    def __init__(self, manifold: Manifold | None = None):
+        self.manifold = manifold
+        if manifold is not None:
+            self.label = manifold.label
 
     def check(self, items: Tensor) -> str | None:
+        if self.manifold is None:
+            return None if items.ndim == 2 else f"wanted points (n, d), got {tuple(items.shape)}"
         wanted = self.manifold.view.shape[1]
         return None if items.shape[1:] == (wanted,) else f"wanted points (n, {wanted}), got {tuple(items.shape)}"
 
+    def view(self, points: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+        """The plane in which points are drawn: the manifold's, or that of the first two coordinates."""
+        points = points.detach().cpu()
+        if self.manifold is not None:
+            return points @ self.manifold.view.T
+        return pad(points[:, :2], (0, max(0, 2 - points.shape[1])))
+
     def draw(self, axes: Axes, item: Float[Tensor, " d"]) -> None:
-        """The point, large, in a sample of the manifold; see its ``view``."""
-        sample = self.manifold.sample(1000, generator(0, "drawn")) @ self.manifold.view.T
-        axes.scatter(*sample.T, s=2, color="0.75", linewidths=0)
-        axes.scatter(*(self.manifold.view @ item.detach().cpu()), s=40, color="#D55E00", zorder=3)
+        """The point, large, in a sample of its manifold; see :meth:`view`."""
+        if self.manifold is not None:
+            sample = self.view(self.manifold.sample(1000, generator(0, "drawn")))
+            axes.scatter(*sample.T, s=2, color="0.75", linewidths=0)
+        axes.scatter(*self.view(item[None]).T, s=40, color="#D55E00", zorder=3)
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)
 

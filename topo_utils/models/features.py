@@ -7,7 +7,6 @@ penultimate features give the Fréchet distance.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -15,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, cross_entropy, grid_sample, mse_loss, pdist
+from torch.nn.functional import cross_entropy, mse_loss, pdist
 
-from topo_utils import paths
-from topo_utils.datasets import Dataset
+from topo_utils import paths, sealed
+from topo_utils.datasets import REGISTRY, Dataset, load
 from topo_utils.models import likelihoods, networks
 from topo_utils.seed import derive, generator
 
@@ -45,8 +42,13 @@ class Autoencoder(nn.Module):
         self.encoder = networks.invariant_encoder(domain, shape, width, dimension)
         self.decoder = networks.decoder(domain, shape, width, dimension)
         self.likelihood = networks.likelihood(domain, shape)
-        self.discrete = domain in ("graphs", "molecules")
+        self.made_from = {"shape": list(shape), "dimension": dimension, "domain": domain, "width": width}
         self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the items that it takes."""
+        return tuple(self.made_from["shape"])
 
     def features(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch d"]:
         """F(x); distances are in units of the mean distance between two training items."""
@@ -58,13 +60,16 @@ class Autoencoder(nn.Module):
 
     def error(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """What is minimised: squared error, or cross-entropy of edges, atoms and bonds."""
-        if self.discrete:
+        if self.likelihood.discrete:
             return self.likelihood.nats(self.decoder(self.encoder(x)), x).mean()
         return mse_loss(self.reconstruct(x), x)
 
 
 class Identity(nn.Module):
     """F of points: they are features already. Divided by their mean distance, like all others."""
+
+    made_from: dict | None = None
+    shape: tuple[int, ...] | None = None  # of the items that it takes: any
 
     def __init__(self):
         super().__init__()
@@ -136,26 +141,32 @@ def initial_autoencoder(
     Autoencoder or Identity
         Frozen, in evaluation mode, on the CPU.
     """
-    domain = train.domain.name
+    architecture = networks.architecture(train.domain.name)
     if epochs is None:
-        epochs = _epochs(30, train, 6000 if domain in ("molecules", "graphs") else 2000)
+        epochs = _epochs(30, train, architecture.feature_steps)
     chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
 
     def scaled(model: Autoencoder | Identity) -> Autoencoder | Identity:
         model.scale = pdist(model.encoder(train.items[chosen])).mean().detach()
         return model
 
-    if domain == "points":
+    if not architecture.features:
         return scaled(Identity()).requires_grad_(False).eval()
 
     def make() -> Autoencoder:
-        return Autoencoder(train.shape, dimension, domain)
+        return Autoencoder(train.shape, dimension, train.domain.name)
 
     def build() -> Autoencoder:
         return scaled(_fit(make(), lambda model, x, _: model.error(x), train, epochs, seed))
 
     settings = {"dimension": dimension, "epochs": epochs, "seed": seed}
     return _cached("autoencoder", settings, train, make, build)
+
+
+def judge_of(name: str) -> Classifier | None:
+    """The judge of a data set by name; None where its items are no images, or none are kept apart for a judge."""
+    source = REGISTRY[name]
+    return judge(load(name, "judge")) if source.domain.pixels and "judge" in source.splits else None
 
 
 def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier:
@@ -171,7 +182,7 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
     if data.split != "judge":
         raise ValueError(f"data: wanted the split 'judge', got '{data.split}': the judge must not see what it judges")
     classes, epochs = int(data.labels.max()) + 1, _epochs(160, data) if epochs is None else epochs
-    turn = _jitter if data.domain.name == "images" else _as_it_is
+    turn = networks.architecture(data.domain.name).augmented or (lambda x: x)
 
     def make() -> Classifier:
         return Classifier(data.shape, classes, data.domain.name)
@@ -186,18 +197,6 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
 def _epochs(most: int, data: Dataset, steps: int = 2000) -> int:
     """Epochs that make about so many steps, at most ``most`` where these make 600, and at least three."""
     return max(3, min(max(most, 600 * BATCH // len(data)), steps * BATCH // len(data)))
-
-
-def _jitter(x: Tensor, rotation: float = 0.2, scale: float = 0.1, shift: float = 0.1) -> Tensor:
-    """Each image under its own random similarity; the numbers are ranges in radians, a ratio and half image sides."""
-    angle, factor, dx, dy = (2 * torch.rand(4, len(x)) - 1) * torch.tensor([rotation, scale, shift, shift])[:, None]
-    cos, sin = (1 + factor) * angle.cos(), (1 + factor) * angle.sin()
-    maps = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
-    return grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), align_corners=False)
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
 
 
 def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int) -> nn.Module:
@@ -223,8 +222,8 @@ def _cached(
     """
     files = (__file__, networks.__file__, likelihoods.__file__)
     sources = [*(Path(file).read_text() for file in files), torch.__version__]
-    key = json.dumps([settings, data.digest, *sources], sort_keys=True)
-    file = paths.processed() / f"{data.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.safetensors"
+    key = sealed.digest({}, {"settings": json.dumps(settings), "data": data.digest, "sources": json.dumps(sources)})
+    file = paths.processed() / f"{data.name}-{name}-{key[:12]}.safetensors"
     with torch.random.fork_rng(devices=[]), torch.enable_grad():  # leaves the caller's randomness untouched
         torch.manual_seed(derive(settings["seed"], name))
         model = make()
@@ -232,18 +231,44 @@ def _cached(
             print(f"training the {name} on {len(data):,} items, once; it is cached for later runs", flush=True)
             torch.manual_seed(derive(settings["seed"], name, "training"))
             model = build().train(False)
-            with paths.atomic(file) as scratch:
-                save_file(model.state_dict(), scratch)
+            sealed.write(file, model.state_dict())
     return model.requires_grad_(False).eval()
 
 
 def _restore(model: nn.Module, file: Path) -> bool:
     """Load cached weights into ``model``; False when there are none. A damaged file is reported and made again."""
-    if not file.exists():
-        return False
     try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        print(f"the cached network {file} is damaged and is trained again ({error})", file=sys.stderr)
+        model.load_state_dict(sealed.read(file)[0])
+    except FileNotFoundError:
+        return False
+    except (sealed.DamagedError, RuntimeError) as error:
+        print(f"the cached network cannot be used and is trained again: {error}", file=sys.stderr)
         return False
     return True
+
+
+def digest_of(features: Autoencoder | Identity) -> str:
+    """Digest of F's weights and scale, 64 hexadecimal digits."""
+    return sealed.digest(features.state_dict())
+
+
+def save(features: Autoencoder | Identity, file: Path) -> str:
+    """Keep F in a file that knows what it is; returns the digest of its weights."""
+    sealed.write(file, features.state_dict(), {"made_from": json.dumps(features.made_from)})
+    return digest_of(features)
+
+
+def restore(file: Path) -> Autoencoder | Identity:
+    """F as :func:`save` kept it: frozen, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    DamagedError, OSError
+        As :func:`topo_utils.sealed.read` raises them.
+    """
+    weights, metadata = sealed.read(file)
+    made_from = json.loads(metadata["made_from"])
+    with torch.random.fork_rng(devices=[]):  # to make a network draws random numbers
+        model = Identity() if made_from is None else Autoencoder(**made_from)
+    model.load_state_dict(weights)
+    return model.requires_grad_(False).eval()

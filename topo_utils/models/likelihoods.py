@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,12 @@ class Likelihood(nn.Module, ABC):
     ----------
     outputs
         Shape of what the decoder puts out for one item.
+    discrete
+        Whether items are made of choices, so that squared errors say little.
     """
 
     outputs: tuple[int, ...]
+    discrete: ClassVar[bool] = False
 
     @abstractmethod
     def nats(self, parameters: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
@@ -63,6 +66,8 @@ class Bernoulli(Likelihood):
 class Edges(Likelihood):
     """Independent edges of an undirected graph in a canonical order of its nodes, ``(nodes, nodes)``."""
 
+    discrete = True
+
     def __init__(self, nodes: int):
         super().__init__()
         self.nodes, self.outputs = nodes, (nodes * (nodes - 1) // 2,)
@@ -83,6 +88,8 @@ class Edges(Likelihood):
 
 class Categories(Likelihood):
     """Independent one-hot groups, laid out one after the other: ``groups`` holds pairs (number of groups, categories)."""
+
+    discrete = True
 
     def __init__(self, groups: tuple[tuple[int, int], ...]):
         super().__init__()

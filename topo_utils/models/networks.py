@@ -1,63 +1,40 @@
-"""Encoders and decoders for each domain: items to vectors and back."""
+"""Networks of each domain: items to vectors and back, and the denoiser; one table says which domain has which."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
 
 from topo_utils.datasets import molecules
 from topo_utils.models.likelihoods import Bernoulli, Categories, Edges, Gaussian, Likelihood
+from topo_utils.models.unet import ResidualMLP, UNet
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 SLOTS, KINDS = molecules.ATOMS, len(molecules.VALENCES)  # places for atoms; what can be in one, nothing first
 PAIRS, ORDERS = len(molecules.PAIRS), len(molecules.ORDERS)  # pairs of places; what can join two, nothing first
-DOMAINS = ("images", "masks", "molecules", "proteins", "graphs", "points")
 
 
-def likelihood(domain: str, shape: tuple[int, ...]) -> Likelihood:
-    """That of a domain's items: Bernoulli pixels or edges, categorical atoms and bonds, Gaussian coordinates."""
-    if domain in ("images", "masks"):
-        return Bernoulli(shape)
-    if domain == "graphs":
-        return Edges(shape[0])
-    if domain == "molecules":
-        return Categories(((SLOTS, KINDS), (PAIRS, ORDERS)))
-    if domain in ("proteins", "points"):
-        return Gaussian(shape)
-    raise ValueError(f"domain: wanted one of {', '.join(DOMAINS)}, got {domain!r}")
-
-
-def encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
-    """Items ``(batch, *shape)`` to ``(batch, out)``.
-
-    Convolutions for images; fully connected layers for all others: graphs and molecules come in a canonical order, proteins
-    are superposed.
-    """
-    if domain in ("images", "masks"):
-        return conv_encoder(shape, width, out)
+def dense_encoder(shape: tuple[int, ...], width: int, out: int) -> nn.Module:
+    """Items ``(batch, *shape)`` to ``(batch, out)`` by fully connected layers."""
     return nn.Sequential(nn.Flatten(), mlp(math.prod(shape), 8 * width, out))
 
 
-def invariant_encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
-    """As :func:`encoder`, but by message passing for graphs and molecules: the order of the nodes does not count."""
-    if domain == "graphs":
-        return GraphEncoder(1, 1, 4 * width, out)
-    if domain == "molecules":
-        return MoleculeEncoder(4 * width, out)
-    return encoder(domain, shape, width, out)
+def dense_decoder(shape: tuple[int, ...], width: int, inputs: int) -> nn.Module:
+    """Vectors ``(batch, inputs)`` to ``(batch, *shape)`` by fully connected layers."""
+    return nn.Sequential(mlp(inputs, 8 * width, math.prod(shape)), nn.Unflatten(1, shape))
 
 
-def decoder(domain: str, shape: tuple[int, ...], width: int, inputs: int) -> nn.Module:
-    """Vectors ``(batch, inputs)`` to the parameters of the domain's likelihood."""
-    if domain in ("images", "masks"):
-        return conv_decoder(shape, width, inputs)
-    outputs = likelihood(domain, shape).outputs
-    return nn.Sequential(mlp(inputs, 8 * width, math.prod(outputs)), nn.Unflatten(1, outputs))
+def dense_denoiser(shape: tuple[int, ...], width: int, classes: int | None) -> nn.Module:
+    """A residual network of fully connected layers."""
+    return ResidualMLP(shape, 8 * width, classes=classes)
 
 
 def mlp(inputs: int, width: int, out: int) -> nn.Sequential:
@@ -156,3 +133,106 @@ def _check(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     if len(shape) != 3 or shape[1] % 4 or shape[2] % 4 or min(shape) < 1:
         raise ValueError(f"shape: wanted (channels, height, width) with sides that are multiples of 4, got {shape}")
     return shape
+
+
+def jittered(x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+    """Each image under its own small similarity: turned by up to 0.2, scaled by up to 10 %, shifted by up to 5 % of a side."""
+    angle, factor, dx, dy = (2 * torch.rand(4, len(x)) - 1) * torch.tensor([0.2, 0.1, 0.1, 0.1])[:, None]
+    cos, sin = (1 + factor) * angle.cos(), (1 + factor) * angle.sin()
+    maps = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+    return grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), align_corners=False)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The networks of a domain. What is not said is fully connected; a factory takes a shape, a width and a size.
+
+    Attributes
+    ----------
+    likelihood
+        p(x|z), from the shape of an item.
+    encoder
+        Items to vectors, from (shape, width, out).
+    decoder
+        Vectors to the likelihood's parameters, from (their shape, width, inputs).
+    denoiser
+        Of the diffusion model, from (shape, width, classes).
+    invariant_encoder
+        As ``encoder``, for F and the judge, where the order in which an item's parts are given must not count.
+    features
+        Whether F is trained; else the items are features already.
+    feature_steps
+        Steps of F's training that suffice.
+    augmented
+        What the judge sees of a batch while it is trained.
+    """
+
+    likelihood: Callable[[tuple[int, ...]], Likelihood]
+    encoder: Callable[[tuple[int, ...], int, int], nn.Module] = dense_encoder
+    decoder: Callable[[tuple[int, ...], int, int], nn.Module] = dense_decoder
+    denoiser: Callable[[tuple[int, ...], int, int | None], nn.Module] = dense_denoiser
+    invariant_encoder: Callable[[tuple[int, ...], int, int], nn.Module] | None = None
+    features: bool = True
+    feature_steps: int = 2000
+    augmented: Callable[[Tensor], Tensor] | None = None
+
+
+IMAGES = Architecture(Bernoulli, conv_encoder, conv_decoder, UNet, augmented=jittered)
+
+#: By the domain's name. A domain is its module in :mod:`topo_utils.datasets`, one line there, and one entry here.
+ARCHITECTURES: dict[str, Architecture] = {
+    "images": IMAGES,
+    "masks": replace(IMAGES, augmented=None),
+    "molecules": Architecture(
+        lambda shape: Categories(((SLOTS, KINDS), (PAIRS, ORDERS))),
+        invariant_encoder=lambda shape, width, out: MoleculeEncoder(4 * width, out),
+        feature_steps=6000,  # the decoder has to guess the order
+    ),
+    "proteins": Architecture(Gaussian),
+    "graphs": Architecture(
+        lambda shape: Edges(shape[0]),
+        invariant_encoder=lambda shape, width, out: GraphEncoder(1, 1, 4 * width, out),
+        feature_steps=6000,
+    ),
+    "points": Architecture(Gaussian, features=False),
+}
+
+
+def architecture(domain: str) -> Architecture:
+    """That of a domain.
+
+    Raises
+    ------
+    ValueError
+        There is none of this name.
+    """
+    if domain not in ARCHITECTURES:
+        raise ValueError(
+            f"domain: wanted one of {', '.join(ARCHITECTURES)} (another one is added to ARCHITECTURES), got {domain!r}"
+        )
+    return ARCHITECTURES[domain]
+
+
+def likelihood(domain: str, shape: tuple[int, ...]) -> Likelihood:
+    """p(x|z) of a domain's items."""
+    return architecture(domain).likelihood(shape)
+
+
+def encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
+    """Items ``(batch, *shape)`` to ``(batch, out)``."""
+    return architecture(domain).encoder(shape, width, out)
+
+
+def invariant_encoder(domain: str, shape: tuple[int, ...], width: int, out: int) -> nn.Module:
+    """As :func:`encoder`, but the order of an item's parts, as of a graph's nodes, does not count."""
+    return (architecture(domain).invariant_encoder or architecture(domain).encoder)(shape, width, out)
+
+
+def decoder(domain: str, shape: tuple[int, ...], width: int, inputs: int) -> nn.Module:
+    """Vectors ``(batch, inputs)`` to the parameters of the domain's likelihood."""
+    return architecture(domain).decoder(likelihood(domain, shape).outputs, width, inputs)
+
+
+def denoiser(domain: str, shape: tuple[int, ...], width: int, classes: int | None = None) -> nn.Module:
+    """Network of a diffusion model: noisy items, noise levels and classes to items."""
+    return architecture(domain).denoiser(shape, width, classes)

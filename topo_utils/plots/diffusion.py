@@ -189,7 +189,7 @@ def masks_by_number(
 def _draw(axis: Axes, domain: Domain, items: Float[Tensor, "n ..."]) -> None:
     """The cloud when the items are points, else the first item."""
     if domain.filtration is None:
-        axis.scatter(*(items.detach().cpu() @ domain.manifold.view.T).T, s=2, linewidths=0, color="black")
+        axis.scatter(*domain.view(items).T, s=2, linewidths=0, color="black")
         axis.set(xticks=[], yticks=[], aspect="equal")
         axis.grid(False)
     else:

@@ -145,7 +145,7 @@ def made_points(rows: dict[str, tuple[Domain, Float[Tensor, "n d"]]]) -> Figure:
     """Points of a manifold side by side, each cloud as its manifold's view shows it."""
     figure, axes = plt.subplots(1, len(rows), figsize=(3.0 * len(rows), 3.0), squeeze=False, sharex=True, sharey=True)
     for axis, (name, (domain, points)) in zip(axes[0], rows.items(), strict=True):
-        seen = points.detach().cpu() @ domain.manifold.view.T
+        seen = domain.view(points)
         axis.scatter(*seen.T, s=3, linewidths=0, color=COLOURS.get(name, "black"))
         axis.set(title=NAMES.get(name, name), xticks=[], yticks=[], aspect="equal")
         axis.spines[:].set_visible(False)

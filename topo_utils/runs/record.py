@@ -214,7 +214,7 @@ class Record:
         file = self.path / f"{FEATURES}.safetensors"
         if not file.exists():
             raise RunError(f"'{self.path}' keeps no F: its notebook saved none")
-        return features.load(file)
+        return features.restore(file)
 
     def data(self, split: str) -> Dataset:
         """A split that the run used: the very same items, by their digest.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_utils.config import RunConfig
-from topo_utils.datasets import Dataset, Domain
+from topo_utils.datasets import Dataset
 from topo_utils.models.features import features_of
 from topo_utils.seed import generator
 from topo_utils.topology import REGULARIZERS, TopologicalLoss
@@ -17,17 +17,17 @@ CLOUDS = 16  # of training features, on which a grid is calibrated
 def calibrated(config: RunConfig, train: Dataset, features: nn.Module) -> dict[str, nn.Module]:
     """For each comparison with a weight its loss, whose grid knows the training data."""
     names = [name for name in config.gammas if config.comparisons[name].regularized]
-    return {name: regularizer(config, name, train.domain).fit(_clouds(config, name, train, features)) for name in names}
+    return {name: regularizer(config, name, train).fit(_clouds(config, name, train, features)) for name in names}
 
 
-def regularizer(config: RunConfig, comparison: str, domain: Domain) -> nn.Module:
+def regularizer(config: RunConfig, comparison: str, train: Dataset) -> nn.Module:
     """The loss of a comparison, not yet calibrated: L_topo, or the control that the configuration names in its place."""
     compared = config.comparisons[comparison]
     options = {"filtration": config.filtration, "k": config.k, "scale_free": not compared.one_space}
     if compared.items:
-        if domain.filtration is None:
-            raise ValueError(f"gamma_{comparison}: wanted 0 for {domain.name}, whose items are single points")
-        options = {"filtration": domain.filtration}
+        if train.domain.filtration is None:
+            raise ValueError(f"gamma_{comparison}: wanted 0 for '{train.name}', whose items are single points")
+        options = {"filtration": train.domain.filtration}
     weights = (config.h0_weight, config.h1_weight)
     loss = TopologicalLoss(config.representation, levels=config.levels, weights=weights, **options)
     return REGULARIZERS[config.regularizer].make(loss)

@@ -22,7 +22,7 @@ from torch import nn
 from topo_utils import sealed
 from topo_utils.config import RunConfig
 from topo_utils.datasets import Dataset
-from topo_utils.models.features import Autoencoder, Identity, features_of
+from topo_utils.models.features import Autoencoder, Identity, digest_of, features_of
 from topo_utils.seed import seed_everything
 from topo_utils.training import regularizers
 from topo_utils.training.callbacks import Bar, History, Lines
@@ -88,12 +88,12 @@ def fit(
         Data that contradict the configuration or each other, fewer training items than a batch has, or
         ``accelerator="gpu"`` where there is none.
     """
-    _check(config, train, validation)
+    _check(config, train, validation, features)
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
             return fit(config, train, validation, features, Path(scratch), progress)
     specification = Specification.of(config, train)
-    origin = {"train": train.described(), "validation": validation.described(), "features": _weights(features)}
+    origin = {"train": train.described(), "validation": validation.described(), "features": digest_of(features)}
     module = _module(specification, train, features)
     module.run = sealed.digest({}, {"specification": str(specification.written()), "origin": str(origin)})
     data = _data(train, specification)
@@ -117,7 +117,7 @@ def device_of(config: RunConfig) -> str:
     return "cuda" if config.accelerator != "cpu" and config.devices == 1 and torch.cuda.is_available() else "cpu"
 
 
-def _check(config: RunConfig, train: Dataset, validation: Dataset) -> None:
+def _check(config: RunConfig, train: Dataset, validation: Dataset, features: Autoencoder | Identity) -> None:
     if config.dataset is not None and config.dataset != train.name:
         raise ValueError(
             f"dataset: the configuration names '{config.dataset}', but the training items are of '{train.name}'; "
@@ -128,6 +128,8 @@ def _check(config: RunConfig, train: Dataset, validation: Dataset) -> None:
     of = [(data.domain.name, data.shape) for data in (train, validation)]
     if of[0] != of[1]:
         raise ValueError(f"validation: wanted {of[0][0]} of shape {of[0][1]} as in train, got {of[1][0]} of {of[1][1]}")
+    if features.shape not in (None, train.shape):
+        raise ValueError(f"features: wanted F of items of shape {train.shape}, got one of {features.shape}")
     if len(train) < config.batch_size * config.devices:
         each = f" on each of {config.devices} devices" if config.devices > 1 else ""
         most = len(train) // config.devices
@@ -150,10 +152,6 @@ def _data(data: Dataset, specification: Specification) -> Batch:
     device = device_of(config)
     known = specification.training.known(config, data)
     return Batch(data.items.to(device), known={name: values.to(device) for name, values in known.items()})
-
-
-def _weights(features: nn.Module) -> str:
-    return sealed.digest(features.state_dict())
 
 
 def _run(trainer: lightning.Trainer, module: Training, batches: Loader, followed: Parts, checkpoint: Path | None) -> None:
