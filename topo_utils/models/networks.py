@@ -136,7 +136,7 @@ def _check(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def jittered(x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-    """Each image under its own small similarity: turned by up to 0.2, scaled by up to 10 %, shifted by up to 5 % of a side."""
+    """Each image under its own small similarity: turned by 0.2 at most, scaled by 10 %, shifted by 5 % of a side."""
     angle, factor, dx, dy = (2 * torch.rand(4, len(x)) - 1) * torch.tensor([0.2, 0.1, 0.1, 0.1])[:, None]
     cos, sin = (1 + factor) * angle.cos(), (1 + factor) * angle.sin()
     maps = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
