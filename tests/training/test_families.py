@@ -52,12 +52,11 @@ class TrainingPair(Training):
     def objective(self, batch):
         made = self.model.generator(torch.randn(len(batch.items), 2))
         loss = nn.functional.softplus(-self.model.discriminator(made)).mean()
-        references = batch.references
-        return (
-            loss,
-            {},
-            {"generated": lambda: self.regularizers["generated"](references["generated"], self.feature_clouds(made))},
-        )
+
+        def compare():
+            return self.regularizers["generated"](batch.references["generated"], self.feature_clouds(made))
+
+        return loss, {}, {"generated": compare}
 
     def training_step(self, batch, index):
         generator, discriminator = self.optimizers()
