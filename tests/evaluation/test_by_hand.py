@@ -36,9 +36,9 @@ class Distance(nn.Module):
 
 
 class Halving(nn.Module):
-    """Codes are items, halved; the variance of the second dimension is 4."""
+    """Codes are items, halved; the variance of the second dimension is 4. No VAE, but of the same form."""
 
-    latent_dimension, likelihood = 2, Distance()
+    likelihood = Distance()
 
     def encode(self, x):
         return Posterior(x / 2, torch.tensor([0.0, math.log(4)]).expand(len(x), 2))
@@ -48,8 +48,8 @@ class Halving(nn.Module):
 
     decode = parameters_of
 
-    def reconstruct(self, x):
-        return self.decode(self.encode(x).mean)
+    def sample(self, count, generator=None, condition=None):
+        return torch.randn(count, 2, generator=generator)
 
 
 def test_reconstruction_sums_over_an_item_and_takes_the_mean_over_the_items():
@@ -127,6 +127,16 @@ def test_metrics_of_a_judge_are_there_only_where_there_is_one():
     assert without == {name: with_one[name] for name in without}
     assert all("classifier" in name or name == "confident_samples" for name in with_one.keys() - without.keys())
     assert with_one.keys() - without.keys()
+
+
+def test_another_family_with_encode_decode_and_sample_is_evaluated():
+    class WithoutLikelihood(Halving):
+        likelihood = None
+
+    data = circle(torch.rand(10, 2))
+    full, without = (evaluation.evaluate(model, data, data, Identity(), None) for model in (Halving(), WithoutLikelihood()))
+    assert full.keys() - without.keys() == {"reconstruction_nats"}
+    assert without == {name: full[name] for name in without}
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -239,6 +249,7 @@ def test_probabilities_of_edges_are_rounded_at_a_half():
     perfect = {"connected": 1, "degree_distance": 0, "clustering_distance": 0}
     assert evaluation.sample_quality(0.6 * data.items, data, data) == perfect
     assert evaluation.sample_quality(0.5 * data.items, data, data)["connected"] == 0
+    assert evaluation.sample_quality(1.2 * data.items.triu() + 0.9 * torch.eye(32), data, data) == perfect  # of no symmetry
 
 
 def test_points_are_off_the_manifold_by_their_mean_distance():
@@ -247,6 +258,7 @@ def test_points_are_off_the_manifold_by_their_mean_distance():
     assert evaluation.sample_quality(samples, data, data) == {"off_manifold": pytest.approx((2 + 0.5 + 0) / 3)}
 
 
-def test_domains_without_such_metrics_have_none():
-    data = load("masks-28", "test", limit=3)
-    assert evaluation.sample_quality(data.items, data, data) == {}
+def test_domains_without_such_metrics_have_none(digits):
+    masks = load("masks-28", "test", limit=3)
+    assert evaluation.sample_quality(masks.items, masks, masks) == {}
+    assert evaluation.sample_quality(digits[1].items, digits[1], digits[0]) == {}
