@@ -12,7 +12,7 @@ SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help env lab run test unit nbtest notebooks qm9 bench lint lock clean
+.PHONY: help env lab run test unit nbtest notebooks qm9 bench mutants lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,7 +40,7 @@ unit: $(READY) ## the unit tests
 	$(BIN)/python -m pytest -n auto --dist worksteal tests
 
 nbtest: $(READY) ## execute every notebook and solution with nbval; fails when there is none
-	$(BIN)/python -m pytest -x --nbval-lax --nbval-current-env --nbval-cell-timeout=120 -p no:cacheprovider notebooks
+	$(BIN)/python -m pytest -x --nbval-lax --nbval-current-env --nbval-cell-timeout=3600 -p no:cacheprovider notebooks
 
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)
@@ -54,6 +54,9 @@ bench: $(READY) ## measure the topological core beside its peers; writes data/re
 	uv=$$(command -v uv || echo $(BIN)/uv); \
 	$$uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --no-build-isolation -e '.[bench]'
 	$(BIN)/python tests/benchmarks/bench.py
+
+mutants: $(READY) ## plant small errors, one at a time, and see which no test notices; e.g. WHERE=topo_utils/training SAMPLE=50
+	$(BIN)/python tests/mutants/run.py $(WHERE) --sample $(or $(SAMPLE),100)
 
 lint: $(READY) ## style of the code and of the notebooks
 	$(BIN)/ruff check .
