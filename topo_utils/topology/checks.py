@@ -1,8 +1,13 @@
-"""Checks of what comes in: the messages name the argument, what came and what was wanted."""
+"""Checks of what comes in: the messages name the argument, what came and what was wanted.
+
+For this package and for those built on it (data sets, training, evaluation). Each check raises TypeError for what is of
+another kind and ValueError for what is of the right kind but out of range. True and False are not taken for 1 and 0.
+"""
 
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -62,22 +67,38 @@ def check_weights(name: str, weights: Tensor) -> None:
 
 def check_count(name: str, value: int, least: int = 1, below: int | None = None) -> None:
     """Raise unless ``value`` is a whole number, at least ``least`` and, where there is an upper end, less than that."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, bool):  # numpy's integers are whole numbers too
         raise TypeError(f"{name}: wanted a whole number, got {value!r}")
     if value < least or (below is not None and value >= below):
         wanted = f"at least {least}" if below is None else f"{least} <= {name} < {below}"
         raise ValueError(f"{name}: wanted {wanted}, got {value}")
 
 
+def check_number(name: str, value: float, least: float = -math.inf) -> None:
+    """Raise unless ``value`` is a finite number, at least ``least``."""
+    _check_real(name, value)
+    if not (math.isfinite(value) and value >= least):
+        wanted = "a finite number" if least == -math.inf else f"a finite number >= {least:g}"
+        raise ValueError(f"{name}: wanted {wanted}, got {value}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise unless ``value`` is a finite number above zero."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name}: wanted a number, got {value!r}")
+    _check_real(name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}: wanted a positive number, got {value}")
 
 
 def check_option(name: str, value: object, allowed: tuple) -> None:
-    """Raise unless ``value`` is one of ``allowed``."""
-    if value not in allowed:
+    """Raise unless ``value`` is one of ``allowed``: strings, whole numbers, True, False or None."""
+    comparable = isinstance(value, str | Integral)  # not 1.0 for 1, nor an array
+    if not any(
+        value is option or (comparable and isinstance(value, bool) == isinstance(option, bool) and value == option)
+        for option in allowed
+    ):
         raise ValueError(f"{name}: wanted one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def _check_real(name: str, value: float) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: wanted a number, got {value!r}")
