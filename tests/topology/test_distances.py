@@ -132,7 +132,7 @@ def test_wrong_use_is_named():
     for distance in (wasserstein, sliced_wasserstein):
         with pytest.raises(ValueError, match="same batch shape"):
             distance(x, y)
-    with pytest.raises(ValueError, match="order: wanted 1 or 2"):
+    with pytest.raises(ValueError, match="order: wanted one of 1, 2, got 3"):
         wasserstein(x, x, 3)
     with pytest.raises(ValueError, match="directions: wanted at least 1"):
         sliced_wasserstein(x, x, 0)

@@ -230,7 +230,7 @@ def test_bad_widths_are_named(sigma):
         persistence_image(diagram_of(0, 3), EDGES, EDGES, sigma)
     with pytest.raises(ValueError, match="width: wanted a positive number"):
         smooth_betti_curve(diagram_of(0, 3), GRID, sigma)
-    with pytest.raises(ValueError, match="power: wanted a number >= 0"):
+    with pytest.raises(ValueError, match="power: wanted a finite number >= 0"):
         silhouette(diagram_of(0, 3), GRID, min(sigma, -1.0))
 
 

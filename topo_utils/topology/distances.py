@@ -3,6 +3,9 @@
 Conventions: a bar may be matched with a bar of the other diagram or with the diagonal. The bottleneck distance measures a
 match by the maximum norm, the Wasserstein distances by the Euclidean norm (internal p = 2), so that the diagonal is at
 (d - b) / √2 from a bar; gudhi's default is the maximum norm there too.
+
+A bar that never dies is matched with a bar that never dies, at the distance of their births; where the diagrams differ in
+the number of these, the distance is infinite, as in gudhi.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from topo_utils.topology.checks import check_count
+from topo_utils.topology.checks import check_count, check_option
 from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:
@@ -21,47 +24,44 @@ if TYPE_CHECKING:
 
 
 def bottleneck(x: Diagram, y: Diagram) -> float:
-    """Bottleneck distance of two single diagrams, by persim: the longest match of the best matching.
+    """Bottleneck distance of two single diagrams, exact, by gudhi: the longest match of the best matching.
 
     Cohen-Steiner, Edelsbrunner & Harer, "Stability of persistence diagrams", Discrete Comput. Geom. 37, 2007.
 
     Raises
     ------
-    ValueError
-        A diagram is a batch.
+    TypeError, ValueError
+        ``x`` or ``y`` is no diagram, or a batch.
     """
-    bars = [_single(name, diagram).detach().double().cpu().numpy() for name, diagram in (("x", x), ("y", y))]
-    if not all(map(len, bars)):  # persim warns of empty diagrams; a lone diagram is matched with the diagonal
-        return max((float((b[:, 1] - b[:, 0]).max()) / 2 for b in bars if len(b)), default=0.0)
-    from persim import bottleneck as by_persim  # here, so that this package imports without it
+    from gudhi import bottleneck_distance  # here, so that this package imports without it
 
-    return float(by_persim(*bars))
+    bars = [_single(name, diagram).detach().double().cpu().numpy() for name, diagram in (("x", x), ("y", y))]
+    return float(bottleneck_distance(*bars, e=0))  # the default, an approximation, may be wrong in the last bits
 
 
 def wasserstein(x: Diagram, y: Diagram, order: int = 2) -> Float[Tensor, "*batch"]:
     """Wasserstein distance W_q = (min over matchings of Σ ‖bar - match‖₂^q)^(1/q), differentiable.
 
     The optimal matching is found by scipy's assignment solver and held fixed; the gradient runs through the matched
-    bars (Carrière et al., "Optimizing persistent homology based functions", ICML 2021). It is zero at distance zero.
-    O((p + q)³) a cloud.
+    bars (Carrière et al., "Optimizing persistent homology based functions", ICML 2021). It is zero at distance zero and
+    at distance infinity. O((p + q)³) a cloud.
 
     Parameters
     ----------
     x, y
-        Diagrams in the same batch shape.
+        Diagrams in the same batch shape; of two dtypes, the wider is computed in.
     order
         q, 1 or 2.
 
     Raises
     ------
-    ValueError
-        Another order, or the batch shapes differ.
+    TypeError, ValueError
+        ``x`` or ``y`` is no diagram, the batch shapes differ, or another order.
     """
-    if order not in (1, 2):
-        raise ValueError(f"order: wanted 1 or 2, got {order!r}")
-    batch = _same_batch(x, y)
-    clouds = zip(*(_clouds(diagram) for diagram in (x, y)), strict=True)
-    distances = [_wasserstein(a, b, order) for a, b in clouds]
+    check_option("order", order, (1, 2))
+    x, y = _comparable(x, y)
+    distances = [_wasserstein(a, b, order) for a, b in zip(_clouds(x), _clouds(y), strict=True)]
+    batch = x.mask.shape[:-1]
     return torch.stack(distances).reshape(batch) if distances else x.points.new_zeros(batch)
 
 
@@ -75,18 +75,17 @@ def sliced_wasserstein(x: Diagram, y: Diagram, directions: int = 50) -> Float[Te
     Parameters
     ----------
     x, y
-        Diagrams in the same batch shape.
+        Diagrams in the same batch shape, whose bars all end; of two dtypes, the wider is computed in.
     directions
         Number of equidistant directions on the half circle, at least 1.
 
     Raises
     ------
-    ValueError
-        Fewer directions, or the batch shapes differ.
+    TypeError, ValueError
+        ``x`` or ``y`` is no such diagram, the batch shapes differ, or fewer directions.
     """
     check_count("directions", directions)
-    _same_batch(x, y)
-    first, second = x.points, y.points.to(x.points)
+    first, second = (diagram.points for diagram in _comparable(x, y, endless=False))
     angles = math.pi * (torch.arange(directions, dtype=first.dtype, device=first.device) / directions - 0.5)
     lines = torch.stack([angles.cos(), angles.sin()])
     # padding is the point (0, 0) of both completed diagrams, which changes no distance
@@ -98,19 +97,38 @@ def sliced_wasserstein(x: Diagram, y: Diagram, directions: int = 50) -> Float[Te
 
 def _wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
     """Of two sets of bars ``(p, 2)`` and ``(q, 2)``."""
+    (x, births), (y, others) = _split(x), _split(y)
+    if len(births) != len(others):
+        return torch.cat([births, others]).sum() * 0 + math.inf  # with a gradient, zero
+    matched, alone = _match(x, y, order)
+    lengths = [
+        torch.linalg.vector_norm(x[matched[0]] - y[matched[1]], dim=-1),
+        _to_diagonal(torch.cat([x[alone[0]], y[alone[1]]])),
+        births.sort().values - others.sort().values,  # on a line, the order is an optimal matching
+    ]
+    return torch.linalg.vector_norm(torch.cat(lengths), ord=order)
+
+
+@torch.no_grad()
+def _match(x: Tensor, y: Tensor, order: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Optimal matching of bars that end: indices of the matched bars of both, and of those that go to the diagonal."""
     from scipy.optimize import linear_sum_assignment  # here, so that this package imports without it
 
     p, q = len(x), len(y)
-    with torch.no_grad():
-        costs = x.new_zeros(p + q, p + q, dtype=torch.float64)
-        costs[:p, :q] = torch.linalg.vector_norm(x[:, None].double() - y[None].double(), dim=-1)
-        costs[:p, q:] = _to_diagonal(x.double())[:, None]
-        costs[p:, :q] = _to_diagonal(y.double())[None]
-        rows, columns = map(torch.from_numpy, linear_sum_assignment(costs.pow(order).cpu().numpy()))
-    both = (rows < p) & (columns < q)
-    pairs = torch.linalg.vector_norm(x[rows[both]] - y[columns[both]], dim=-1)
-    alone = _to_diagonal(torch.cat([x[rows[(rows < p) & (columns >= q)]], y[columns[(rows >= p) & (columns < q)]]]))
-    return torch.linalg.vector_norm(torch.cat([pairs, alone]), ord=order)
+    costs = x.new_zeros(p + q, p + q, dtype=torch.float64)
+    costs[:p, :q] = torch.linalg.vector_norm(x[:, None].double() - y[None].double(), dim=-1)
+    costs[:p, q:] = _to_diagonal(x.double())[:, None]
+    costs[p:, :q] = _to_diagonal(y.double())[None]
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(costs.pow(order).cpu().numpy()))
+    left, right = rows < p, columns < q
+    both = left & right
+    return (rows[both], columns[both]), (rows[left & ~right], columns[right & ~left])
+
+
+def _split(bars: Tensor) -> tuple[Tensor, Tensor]:
+    """Bars that end, ``(p, 2)``, and the births of those that do not."""
+    endless = bars[:, 1].isinf()
+    return bars[~endless], bars[endless, 0]
 
 
 def _to_diagonal(bars: Tensor) -> Tensor:
@@ -135,10 +153,12 @@ def _clouds(diagram: Diagram) -> list[Tensor]:
     return [cloud[mask] for cloud, mask in zip(points, masks, strict=True)]
 
 
-def _same_batch(x: Diagram, y: Diagram) -> torch.Size:
+def _comparable(x: Diagram, y: Diagram, endless: bool = True) -> tuple[Diagram, Diagram]:
+    """Both in the wider of their dtypes, on the device of the first; raises unless they are in the same batch shape."""
     for name, diagram in (("x", x), ("y", y)):
-        check_diagram(name, diagram)
+        check_diagram(name, diagram, endless)
     batch, other = x.mask.shape[:-1], y.mask.shape[:-1]
     if batch != other:
         raise ValueError(f"x and y: wanted the same batch shape, got {tuple(batch)} and {tuple(other)}")
-    return batch
+    dtype, device = torch.promote_types(x.points.dtype, y.points.dtype), x.points.device
+    return tuple(Diagram(d.points.to(device, dtype), d.mask.to(device)) for d in (x, y))

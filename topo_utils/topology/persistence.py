@@ -7,6 +7,7 @@ is the gradient of the diagram (Gameiro, Hiraoka & Obayashi, Physica D 334, 2016
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ class Diagram(NamedTuple):
     Attributes
     ----------
     points
-        Birth and death of each bar, ``(*batch, p, 2)``; padding has birth = death = 0.
+        Birth and death of each bar, ``(*batch, p, 2)``; births are finite, a bar that never dies has the death ``+inf``,
+        padding has birth = death = 0.
     mask
         True where there is a bar, ``(*batch, p)``.
     """
@@ -36,13 +38,50 @@ class Diagram(NamedTuple):
     mask: Bool[Tensor, "*batch p"]
 
 
-def check_diagram(name: str, diagram: Diagram) -> None:
-    """Raise unless ``diagram`` is a :class:`Diagram` whose births and deaths are numbers."""
+def check_diagram(name: str, diagram: Diagram, endless: bool = True) -> None:
+    """Raise unless ``diagram`` is a :class:`Diagram` of sound bars: birth finite, birth <= death, and zeros as padding.
+
+    A bar may have length zero, and its death may be ``+inf`` unless ``endless`` is false.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no such diagram; the message names the first bar that is not sound.
+    """
     if not isinstance(diagram, Diagram):
         raise TypeError(f"{name}: wanted a Diagram (one homology dimension), got {type(diagram).__name__}")
-    check_floating(name, diagram.points)
+    points, mask = diagram
+    check_floating(name, points)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"{name}: wanted a mask of bools, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    if mask.ndim < 1 or points.shape != (*mask.shape, 2):
+        shapes = f"{tuple(points.shape)} and {tuple(mask.shape)}"
+        raise ValueError(f"{name}: wanted points (*batch, p, 2) and a mask (*batch, p), got {shapes}")
+    births, deaths = points.detach().unbind(-1)
+    sound = births.isfinite() & (births <= deaths) & (mask | (births == 0) & (deaths == 0))
+    if not endless:
+        sound = sound & deaths.isfinite()
+    if not sound.all():
+        _name_unsound(name, diagram, ~sound)
+
+
+def _name_unsound(name: str, diagram: Diagram, unsound: Bool[Tensor, "*batch p"]) -> None:
+    """Raise for the first unsound bar."""
     if diagram.points.isnan().any():
         raise ValueError(f"{name}: wanted numbers, got NaN at {tuple(diagram.points.isnan().nonzero()[0].tolist())}")
+    where = tuple(unsound.nonzero()[0].tolist())
+    birth, death = diagram.points[where].tolist()
+    got = f"got ({birth:g}, {death:g}) at {where}"
+    if not diagram.mask[where]:
+        raise ValueError(f"{name}: wanted birth = death = 0 where the mask is false, {got}")
+    if not math.isfinite(birth):
+        raise ValueError(f"{name}: wanted finite births, {got}")
+    if birth > death:
+        raise ValueError(f"{name}: wanted birth <= death, {got}")
+    raise ValueError(
+        f"{name}: wanted bars that end, {got}; leave endless bars out or let them end (essential='drop' or 'cap' where "
+        "the diagram is made)"
+    )
 
 
 class Pairing(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from topo_utils.topology._autograd import differentiable_once, on_host
-from topo_utils.topology.checks import check_count, check_finite, check_floating, check_positive
+from topo_utils.topology.checks import check_count, check_finite, check_floating, check_number, check_positive
 from topo_utils.topology.persistence import Diagram, check_diagram
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def persistence_image(
     Parameters
     ----------
     diagram
-        Bars of one homology dimension.
+        Bars of one homology dimension; they all end.
     birth_edges, persistence_edges
         Edges of the pixels, increasing; m + 1 edges make m pixels.
     sigma
@@ -129,9 +129,9 @@ def persistence_image(
     Raises
     ------
     TypeError, ValueError
-        The edges are not such sequences, or σ is not positive.
+        The diagram is not sound or has a bar that never dies, the edges are not such sequences, or σ is not positive.
     """
-    check_diagram("diagram", diagram)
+    check_diagram("diagram", diagram, endless=False)
     _check_grid("birth_edges", birth_edges)
     _check_grid("persistence_edges", persistence_edges)
     check_positive("sigma", sigma)
@@ -147,24 +147,30 @@ def silhouette(diagram: Diagram, grid: Float[Tensor, " grid"], power: float = 1.
     """Power-weighted silhouettes: the mean of the tents, weighted by (d - b)^power.
 
     Chazal et al., "Stochastic convergence of persistence landscapes and silhouettes", SoCG 2014, section 4; tents of slope
-    one (gudhi's are √2 times as high).
+    one (gudhi's are √2 times as high). A bar of length zero has no weight, whatever the power.
 
     Parameters
     ----------
-    diagram, grid
+    diagram
+        Bars of one homology dimension; they all end.
+    grid
         As for :func:`landscape`.
     power
         0 gives all bars the same weight; the larger, the more the longest bars count. Not negative.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The diagram is not sound or has a bar that never dies, or the grid or the power is not such.
     """
-    check_diagram("diagram", diagram)
+    check_diagram("diagram", diagram, endless=False)
     _check_grid("grid", grid)
-    if not (math.isfinite(power) and power >= 0):
-        raise ValueError(f"power: wanted a number >= 0, got {power}")
+    check_number("power", power, least=0)
     births, deaths = diagram.points.unbind(-1)
-    lengths = (deaths - births).where(diagram.mask, 1)  # a power's gradient at the padding's zero would be NaN
-    weights = lengths.pow(power).where(diagram.mask, 0)
-    total = weights.sum(-1, keepdim=True)
-    weights = weights / total.where(total > 0, 1)
+    lengths = deaths - births
+    there = lengths > 0
+    logs = (power * lengths.where(there, 1).log()).where(there, torch.finfo(lengths.dtype).min)
+    weights = logs.softmax(-1)  # of powers themselves, the sum may overflow or vanish
     return (weights[..., None] * _tents(births, deaths, grid.to(births))).sum(-2)
 
 
@@ -172,7 +178,12 @@ def betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"]) -> Float[Tensor,
     """Betti curves: the number of bars alive at t, born at or before t and dying after. A step function: no gradient.
 
     Umeda, "Time series classification via topological data analysis", Trans. JSAI 32, 2017. See
-    :func:`smooth_betti_curve` for training.
+    :func:`smooth_betti_curve` for training. A bar that never dies counts from its birth on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The diagram is not sound, or the grid is not increasing.
     """
     check_diagram("diagram", diagram)
     _check_grid("grid", grid)
@@ -184,7 +195,8 @@ def betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"]) -> Float[Tensor,
 def smooth_betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"], width: float) -> Float[Tensor, "*batch grid"]:
     """Betti curves with both steps of a bar replaced by logistic ones: Σ s((t - b) / width) s((d - t) / width).
 
-    Tends to :func:`betti_curve` as ``width`` goes to 0 (away from births and deaths); its gradient vanishes then.
+    Tends to :func:`betti_curve` as ``width`` goes to 0 (away from births and deaths); its gradient vanishes then. A bar
+    that never dies has its first step only; one of length zero still counts, for a quarter at its birth.
 
     Parameters
     ----------
@@ -192,6 +204,11 @@ def smooth_betti_curve(diagram: Diagram, grid: Float[Tensor, " grid"], width: fl
         As for :func:`landscape`.
     width
         Width of a step, positive, in the units of the edge weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The diagram is not sound, the grid is not increasing, or the width is not positive.
     """
     check_diagram("diagram", diagram)
     _check_grid("grid", grid)
@@ -206,13 +223,18 @@ def persistence_entropy(diagram: Diagram) -> Float[Tensor, "*batch"]:
     """Shannon entropy, in nats, of the bars' shares in the total persistence; log p for p equal bars.
 
     Atienza, González-Díaz & Rucco, "Persistent entropy for separating topological features from noise", J. Intell. Inf.
-    Syst. 52, 2019, Definition 4.
+    Syst. 52, 2019, Definition 4. A bar of length zero has no share.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The diagram is not sound, or has a bar that never dies.
     """
-    check_diagram("diagram", diagram)
+    check_diagram("diagram", diagram, endless=False)
     births, deaths = diagram.points.unbind(-1)
-    lengths = (deaths - births).where(diagram.mask, 0)
+    lengths = deaths - births
     total = lengths.sum(-1, keepdim=True)
-    shares = (lengths / total.where(total > 0, 1)).where(diagram.mask, 1)  # log 1 = 0, with a finite gradient
+    shares = (lengths / total.where(total > 0, 1)).where(lengths > 0, 1)  # log 1 = 0, with a finite gradient
     return -(shares * shares.log()).sum(-1)
 
 
