@@ -73,7 +73,7 @@ def test_the_energy_distance_is_scipys_on_the_line():
 def test_null_references_keep_moments_and_lose_the_shape(kind):
     angle = 2 * torch.pi * torch.arange(400) / 400
     circle = torch.stack([angle.cos(), angle.sin()], 1)
-    null = NullReference(TopologicalLoss(), kind).fit(circle)
+    null = NullReference(TopologicalLoss(grid_size=512), kind).fit(circle)  # the points lie closely on a wide loop
     cloud = null.null(circle)
     torch.testing.assert_close(cloud.mean(0), circle.mean(0), atol=0.12, rtol=0)
     torch.testing.assert_close(cloud.T.cov(), circle.T.cov(), atol=0.12, rtol=0)

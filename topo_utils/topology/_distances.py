@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from topo_utils.topology._compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def distances(points):
     """Distances ``(clouds, n, n)`` of points ``(clouds, n, d)``; squares are summed in the order of the coordinates."""
     clouds, n, d = points.shape
@@ -28,7 +29,7 @@ def distances(points):
     return lengths
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pull(by_length, points, lengths):
     """Gradient in the points, given that in their distances; equal points do not pull at each other."""
     clouds, n, d = points.shape

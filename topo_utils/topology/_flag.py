@@ -27,8 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
+
+from topo_utils.topology._compiled import compiled
 
 _ONE = np.uint64(1)
 _ABSENT = {4: np.int32(0x7F800000), 8: np.int64(0x7FF0000000000000)}  # infinity; bits are ordered as weights are
@@ -90,7 +91,7 @@ def _joined(parts: tuple) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(edges), np.concatenate([counts for _, counts in parts])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pair_clouds(orders, absent, loops_too):
     """Bars of degree 0 and 1 of a range of clouds, given the bits of their weights, in the form that `pair` returns."""
     clouds, n, _ = orders.shape
@@ -129,7 +130,7 @@ def _pair_clouds(orders, absent, loops_too):
     return (_padded(bars, counts[0]), counts[0]), (_padded(loop_bars, counts[1]), counts[1])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _padded(bars, counts):
     """Bars of all clouds, one after the other, as one row a cloud."""
     edges = np.full((len(counts), counts.max() if len(counts) > 0 else 0, 2), -1)
@@ -140,12 +141,12 @@ def _padded(bars, counts):
     return edges
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _ends(edge):
     return edge >> 16, edge & 0xFFFF
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _enlarged(table, rows):
     """The table with room for at least so many rows, twice as many as before."""
     larger = np.empty((max(rows, 2 * len(table)), table.shape[1]), table.dtype)
@@ -153,7 +154,7 @@ def _enlarged(table, rows):
     return larger
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _enclosing_radius(order, absent):
     """Least weight within which one vertex sees all others, or the greatest finite one: there every loop is dead."""
     radius = order.dtype.type(absent - 1)
@@ -165,7 +166,7 @@ def _enclosing_radius(order, absent):
     return radius
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lune_free_edges(order, radius, absent):
     """Edges no longer than the radius whose ends have no earlier common neighbour, in order of flat index.
 
@@ -191,7 +192,7 @@ def _lune_free_edges(order, radius, absent):
     return edges[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fourth_nearest(order, i, absent):
     reach = order[i, i]
     for _ in range(4):
@@ -202,7 +203,7 @@ def _fourth_nearest(order, i, absent):
     return reach
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark_open(still_open, order, i, a, b, c, d):
     """Mark the edges at i whose lune holds none of a, b, c, d."""
     to_a, to_b, to_c, to_d = order[i, a], order[i, b], order[i, c], order[i, d]
@@ -213,7 +214,7 @@ def _mark_open(still_open, order, i, a, b, c, d):
         still_open[i, j] = nearest >= order[i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lune_is_empty(order, i, j):
     weight = order[i, j]
     inside = 0
@@ -222,7 +223,7 @@ def _lune_is_empty(order, i, j):
     return inside == 2 or not _holds_earlier_neighbour(order, i, j)  # the two are i and j
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _holds_earlier_neighbour(order, i, j):
     """Whether some k is joined to i and j by earlier edges, where equal weights are ordered by flat index."""
     weight = order[i, j]
@@ -234,7 +235,7 @@ def _holds_earlier_neighbour(order, i, j):
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _spanning_forest(order, edges):
     """Edges of the minimum spanning forest and the other edges, each in order, by Kruskal's algorithm."""
     values = np.empty(len(edges), order.dtype)
@@ -258,7 +259,7 @@ def _spanning_forest(order, edges):
     return forest[:trees], others[: len(edges) - trees]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _root(parents, i):
     while parents[i] != i:
         parents[i] = parents[parents[i]]
@@ -266,7 +267,7 @@ def _root(parents, i):
     return i
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sorted(values, edges, largest):
     """Edges in stable order of their values in 0 .. largest, by a radix sort, which overwrites both arrays."""
     bits = 1
@@ -292,7 +293,7 @@ def _sorted(values, edges, largest):
     return edges
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _edges_between(order, low, high):
     """Edges longer than low and no longer than high, in order."""
     n = len(order)
@@ -307,7 +308,7 @@ def _edges_between(order, low, high):
     return _sorted(values[:count], edges[:count], high - low)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _first_stop(order, last_birth, radius):
     """Weight by which most loops are dead: about half as many edges again as up to the last birth lie below."""
     stop = radius
@@ -316,7 +317,7 @@ def _first_stop(order, last_birth, radius):
     return stop
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sampled_count(order, stop):
     count = 0
     for i in range(0, len(order), 8):
@@ -325,7 +326,7 @@ def _sampled_count(order, stop):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _deaths(order, candidates, shortest, radius):
     """Edge that ends the loop of each candidate, -1 for one that never ends.
 
@@ -381,7 +382,7 @@ def _deaths(order, candidates, shortest, radius):
     return deaths
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _advance(edges, position, born, dead, neighbours, witness, joined, rest, part, frontier):
     """Insert edges up to the first whose lune falls apart while a loop is alive.
 
@@ -416,7 +417,7 @@ def _advance(edges, position, born, dead, neighbours, witness, joined, rest, par
     return len(edges), born, -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _first(vertices):
     """Least vertex of a bitset, -1 for none."""
     for w in range(len(vertices)):
@@ -425,7 +426,7 @@ def _first(vertices):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _detached(joined, rest, part, frontier, neighbours):
     """Move parts of a lune from rest to joined up to the first that no edge joins: a vertex of it, -1 for none."""
     while True:
@@ -453,7 +454,7 @@ def _detached(joined, rest, part, frontier, neighbours):
             return first
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _annotate(i, j, witness, annotations, rows, stack):
     """Sum the annotation of an edge over the triangles that lead back to the candidates, and note all on the way.
 
@@ -488,7 +489,7 @@ def _annotate(i, j, witness, annotations, rows, stack):
     return rows
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _youngest(relation, relations, deaths):
     """Youngest live loop of a relation, -1 for none, after earlier relations have taken its dead loops away."""
     for w in range(len(relation) - 1, -1, -1):

@@ -8,7 +8,8 @@ and are born together, as those of H0, are appended and never moved.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from topo_utils.topology._compiled import compiled
 
 
 def visible(points: np.ndarray, grid: np.ndarray, levels: int | None) -> int:
@@ -17,7 +18,7 @@ def visible(points: np.ndarray, grid: np.ndarray, levels: int | None) -> int:
     return alive if levels is None else min(levels, alive)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _most_alive(points, grid):
     """Largest number of tents that are positive at one grid point, over all clouds ``(clouds, bars, 2)``."""
     most = 0
@@ -35,7 +36,7 @@ def _most_alive(points, grid):
     return most
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def landscapes(points, grid, levels):
     """Values of the highest tents at each grid point, ``(clouds, grid, levels)``, and whose they are, -1 for none."""
     clouds = len(points)
@@ -46,7 +47,7 @@ def landscapes(points, grid, levels):
     return values, owners
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill(values, owners, bars, grid):
     levels = values.shape[1]
     alive = np.zeros(len(grid), np.int64)
@@ -69,7 +70,7 @@ def _fill(values, owners, bars, grid):
             owners[t, place] = bar
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def spread(gradients, owners, points, grid):
     """Gradients with respect to births and deaths, given those with respect to the values of :func:`landscapes`."""
     by_bar = np.zeros_like(points)
@@ -83,7 +84,7 @@ def spread(gradients, owners, points, grid):
     return by_bar
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pull(by_bar, points, cloud, bar, t, gradient):
     """A tent falls with its birth while it rises, and rises with its death while it falls."""
     if 2 * t > points[cloud, bar, 0] + points[cloud, bar, 1]:
@@ -92,11 +93,12 @@ def _pull(by_bar, points, cloud, bar, t, gradient):
         by_bar[cloud, bar, 0] -= gradient
 
 
-@njit(cache=True, nogil=True)
-def squared_distances(points, grid, levels, reference):
+@compiled
+def squared_distances(points, grid, levels, reference, by_reference):
     """Σ_k ∫ (λ_k - reference_k)² dt of each cloud by the trapezoid rule, and its gradient in births and deaths.
 
-    The reference is ``(clouds, grid, any number of levels)``; levels that either side lacks are zero.
+    The reference is ``(clouds, grid, any number of levels)``; levels that either side lacks are zero. ``by_reference``
+    takes the gradient in the reference, where it has its shape, and nothing where it has no clouds.
     """
     clouds, last = len(points), len(grid) - 1
     sums = np.zeros(clouds)
@@ -110,14 +112,14 @@ def squared_distances(points, grid, levels, reference):
         for t in range(len(grid)):
             weight = (grid[min(t + 1, last)] - grid[max(t - 1, 0)]) / 2
             total = 0.0
-            for level in range(levels):
-                difference = values[t, level]
+            for level in range(max(levels, reference.shape[2])):
+                difference = values[t, level] if level < levels else points.dtype.type(0)
                 if level < reference.shape[2]:
                     difference -= reference[cloud, t, level]
+                    if len(by_reference):
+                        by_reference[cloud, t, level] = -2 * weight * difference
                 total += difference * difference
-                if owners[t, level] >= 0:
+                if level < levels and owners[t, level] >= 0:
                     _pull(by_bar, points, cloud, owners[t, level], grid[t], 2 * weight * difference)
-            for level in range(levels, reference.shape[2]):
-                total += reference[cloud, t, level] ** 2
             sums[cloud] += weight * total
     return sums, by_bar

@@ -1,151 +1,145 @@
-"""L_topo of point clouds by landscapes, from points to gradient without a graph of tensors in between.
+"""Births and deaths of point clouds and their mean distances, differentiable in the points.
 
-What :class:`TopologicalLoss` does step by step for any filtration is done here for points in a few compiled loops: the
-gradient of the landscapes' distance goes to the births and deaths, from there to the critical edges, and along these to
-their ends. No matrix of all pairs takes part in it, unless the mean distance does (a scale-free loss).
+The gradient goes from births and deaths to the critical edges, and along these to their ends: no matrix of all pairs takes
+part in it. Only the mean distance has to pull at all pairs.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from topo_utils.topology import _landscape
-from topo_utils.topology._autograd import differentiable_once
+from topo_utils.topology._autograd import differentiable_once, on_host
+from topo_utils.topology._compiled import compiled
 from topo_utils.topology._flag import pair
 
 
 class Bars(NamedTuple):
-    """Diagrams of point clouds with their critical edges; ``edges`` and ``points`` hold an entry a homology dimension.
+    """Bars of point clouds; lists hold an entry a homology dimension.
 
     Attributes
     ----------
     distances
         ``(clouds, n, n)``.
-    scales
-        What lengths are divided by, ``(clouds,)``: the mean distances, or ones.
-    scale_free
-        Whether they are the mean distances.
     edges
         Flat indices of the critical edges of birth and death, ``(clouds, p, 2)``; -1 for none.
-    points
-        Births and deaths in units of the scale, ``(clouds, p, 2)``; 0 for padding and for what is left out.
+    values
+        Births and deaths, ``(clouds, p, 2)``; padding is 0.
     """
 
     distances: np.ndarray
-    scales: np.ndarray
-    scale_free: bool
     edges: list[np.ndarray]
-    points: list[np.ndarray]
-
-    def halves(self) -> tuple[Bars, Bars]:
-        """The first and the second half of the clouds."""
-        half = len(self.scales) // 2
-        return tuple(
-            Bars(
-                self.distances[part],
-                self.scales[part],
-                self.scale_free,
-                [each[part] for each in self.edges],
-                [each[part] for each in self.points],
-            )
-            for part in (slice(half), slice(half, None))
-        )
+    values: list[np.ndarray]
 
 
-def bars(distances: Tensor, weights: Tensor, max_dimension: int, scales: Tensor | None, cap: bool) -> Bars:
-    """Bars of clouds with these distances and edge weights, ``(clouds, n, n)``; endless ones are capped or left out."""
-    lengths = distances.cpu().numpy()
-    order = lengths if weights is distances else weights.cpu().numpy()
-    units = np.ones(len(lengths), lengths.dtype) if scales is None else scales.cpu().numpy().ravel()
-    ends = np.where(np.isfinite(order), order, 0).max((1, 2)) if cap else np.zeros(len(order), order.dtype)
-    pairs = pair(order, max_dimension)
-    points = [_values(lengths, edges, counts, units, ends) for edges, counts in pairs]
-    return Bars(lengths, units, scales is not None, [edges for edges, _ in pairs], points)
+def bars(distances: np.ndarray, weights: np.ndarray, max_dimension: int, ends: np.ndarray) -> Bars:
+    """Bars of clouds with these distances and edge weights, ``(clouds, n, n)``.
+
+    Bars that never die end at ``ends``, ``(clouds,)``; where that is not after their birth, they are left out.
+    """
+    found = [_kept(distances, edges, counts, ends) for edges, counts in pair(weights, max_dimension)]
+    return Bars(distances, [edges for edges, _ in found], [values for _, values in found])
 
 
-def landscapes(found: Bars, grid: np.ndarray, levels: int | None) -> list[np.ndarray]:
-    """Landscapes ``(clouds, grid, levels)`` of the bars, those levels that are not zero everywhere."""
-    return [_landscape.landscapes(points, grid, _landscape.visible(points, grid, levels))[0] for points in found.points]
-
-
-class LandscapeDistance(torch.autograd.Function):
-    """Σ_h w_h Σ_k ∫ (λ_k - reference_k)² dt of point clouds ``(clouds, n, d)``, summed over the clouds."""
+class BirthsAndDeaths(torch.autograd.Function):
+    """Those of the bars of clouds ``(*batch, n, d)``: ``(*batch, p, 2)``, one tensor a homology dimension."""
 
     @staticmethod
-    def forward(ctx, cloud: Tensor, found: Bars, references: list[np.ndarray], grid, levels, weights) -> Tensor:
-        total, gradient = 0.0, np.zeros(cloud.shape, found.distances.dtype)
-        points, by_scale = cloud.detach().cpu().numpy(), np.zeros(len(cloud))
-        for weight, edges, values, reference in zip(weights, found.edges, found.points, references, strict=False):
-            seen = _landscape.visible(values, grid, levels)
-            distances, by_bar = _landscape.squared_distances(values, grid, seen, reference)
-            total += weight * float(distances.sum())
-            _pull_ends(gradient, by_scale, weight * by_bar, points, found.distances, edges, found.scales)
-        if found.scale_free:
-            _pull_all(gradient, by_scale, points, found.distances)
-        if not (math.isfinite(total) and np.isfinite(gradient).all()):
-            raise ValueError(
-                f"cloud: wanted lengths whose loss fits into {gradient.dtype}, got up to {found.distances.max():g}"
-            )
-        ctx.save_for_backward(torch.from_numpy(gradient).to(cloud.device))
-        return cloud.new_full((), total)
+    def forward(ctx, cloud: Tensor, found: Bars) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(cloud)
+        ctx.found = found
+        return tuple(
+            torch.from_numpy(each).to(cloud.device).view(*cloud.shape[:-2], *each.shape[1:]) for each in found.values
+        )
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, *gradients: Tensor) -> tuple:
+        (cloud,) = ctx.saved_tensors
+        points = on_host(cloud)
+        pulls = np.zeros_like(points)
+        for edges, gradient in zip(ctx.found.edges, gradients, strict=True):
+            _pull_ends(pulls, on_host(gradient), points, ctx.found.distances, edges)
+        return torch.from_numpy(pulls).to(cloud.device).view(cloud.shape), None
+
+
+class MeanDistance(torch.autograd.Function):
+    """Mean over the pairs of different points of clouds ``(*batch, n, d)``, kept positive: ``(*batch, 1, 1)``."""
+
+    @staticmethod
+    def forward(ctx, cloud: Tensor, distances: np.ndarray) -> Tensor:
+        ctx.save_for_backward(cloud)
+        ctx.distances = distances
+        n = distances.shape[-1]
+        means = distances.sum((1, 2)) / distances.dtype.type(n * (n - 1))
+        means = np.maximum(means, np.finfo(distances.dtype).tiny)  # a collapsed cloud gives zeros and not NaN
+        return torch.from_numpy(means).to(cloud.device).view(*cloud.shape[:-2], 1, 1)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, gradient: Tensor) -> tuple:
-        return gradient * ctx.saved_tensors[0], None, None, None, None, None
+        (cloud,) = ctx.saved_tensors
+        pulls = _pull_all(on_host(gradient), on_host(cloud), ctx.distances)
+        return torch.from_numpy(pulls).to(cloud.device).view(cloud.shape), None
 
 
-@njit(cache=True, nogil=True)
-def _values(distances, edges, counts, scales, ends):
-    """Births and deaths of bars; those that never die end at ``ends``, and are left out where that is not after birth."""
+@compiled
+def _kept(distances, edges, counts, ends):
+    """Critical edges, births and deaths of the bars that have a length, before the padding."""
     clouds, n, _ = distances.shape
-    points = np.zeros(edges.shape, distances.dtype)
+    kept = np.full(edges.shape, -1, edges.dtype)
+    values = np.zeros(edges.shape, distances.dtype)
+    longest = 0
     for cloud in range(clouds):
+        place = 0
         for bar in range(counts[cloud]):
             birth, death = edges[cloud, bar]
             born = distances[cloud, birth // n, birth % n] if birth >= 0 else distances.dtype.type(0)
             died = distances[cloud, death // n, death % n] if death >= 0 else ends[cloud]
             if born < died:
-                points[cloud, bar, 0] = born / scales[cloud]
-                points[cloud, bar, 1] = died / scales[cloud]
-    return points
+                kept[cloud, place] = edges[cloud, bar]
+                values[cloud, place, 0] = born
+                values[cloud, place, 1] = died
+                place += 1
+        longest = max(longest, place)
+    return kept[:, :longest].copy(), values[:, :longest].copy()
 
 
-@njit(cache=True, nogil=True)
-def _pull_ends(gradient, by_scale, by_bar, points, distances, edges, scales):
-    """Add the gradients of births and deaths to those of the ends of their edges, and to those of the scales."""
+@compiled
+def _pull_ends(pulls, gradients, points, distances, edges):
+    """Add the gradients of births and deaths to those of the ends of their edges."""
     clouds, n, d = points.shape
     for cloud in range(clouds):
         for bar in range(edges.shape[1]):
             for side in range(2):
-                edge, pull = edges[cloud, bar, side], by_bar[cloud, bar, side] / scales[cloud]
-                if edge < 0 or pull == 0:
+                edge, gradient = edges[cloud, bar, side], gradients[cloud, bar, side]
+                if edge < 0 or gradient == 0:
                     continue
                 i, j = edge // n, edge % n
                 length = distances[cloud, i, j]
-                by_scale[cloud] -= pull * length / scales[cloud]
                 if length > 0:
                     for axis in range(d):
-                        step = pull * (points[cloud, i, axis] - points[cloud, j, axis]) / length
-                        gradient[cloud, i, axis] += step
-                        gradient[cloud, j, axis] -= step
+                        step = gradient * (points[cloud, i, axis] - points[cloud, j, axis]) / length
+                        pulls[cloud, i, axis] += step
+                        pulls[cloud, j, axis] -= step
 
 
-@njit(cache=True, nogil=True)
-def _pull_all(gradient, by_scale, points, distances):
-    """Add the gradients of the mean distances to those of all points."""
+@compiled
+def _pull_all(gradients, points, distances):
+    """Gradients of the mean distances in all points."""
     clouds, n, d = points.shape
+    pulls = np.zeros_like(points)
     for cloud in range(clouds):
-        share = 2 * by_scale[cloud] / (n * (n - 1))
+        share = 2 * gradients[cloud, 0, 0] / (n * (n - 1))
+        if share == 0:
+            continue
         for i in range(n):
             for j in range(n):
                 if distances[cloud, i, j] > 0:
                     pull = share / distances[cloud, i, j]
                     for axis in range(d):
-                        gradient[cloud, i, axis] += pull * (points[cloud, i, axis] - points[cloud, j, axis])
+                        pulls[cloud, i, axis] += pull * (points[cloud, i, axis] - points[cloud, j, axis])
+    return pulls

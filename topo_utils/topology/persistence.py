@@ -139,9 +139,11 @@ def persistent_homology(
     return flag_diagrams(weights, max_dimension, essential, backend)
 
 
-def flag_diagrams(weights: Tensor, max_dimension: int, essential: str, backend: str = "flag") -> list[Diagram]:
-    """:func:`persistent_homology` of weights that are known to be sound."""
-    return gather(weights.flatten(-2), flag_pairings(weights, max_dimension, backend), essential)
+def flag_diagrams(
+    weights: Tensor, max_dimension: int, essential: str, backend: str = "flag", end: float | None = None
+) -> list[Diagram]:
+    """:func:`persistent_homology` of weights that are known to be sound; ``end`` as in :func:`gather`."""
+    return gather(weights.flatten(-2), flag_pairings(weights, max_dimension, backend), essential, end)
 
 
 def flag_pairings(weights: Tensor, max_dimension: int, backend: str = "flag") -> list[Pairing]:
@@ -150,10 +152,14 @@ def flag_pairings(weights: Tensor, max_dimension: int, backend: str = "flag") ->
     return _BACKENDS[backend](weights.detach().reshape(-1, n, n).cpu().numpy(), max_dimension)
 
 
-def gather(values: Tensor, pairings: list[Pairing], essential: str) -> list[Diagram]:
-    """Diagrams whose births and deaths are the filtration values ``(*batch, cells)`` of the critical cells."""
+def gather(values: Tensor, pairings: list[Pairing], essential: str, end: float | None = None) -> list[Diagram]:
+    """Diagrams whose births and deaths are the filtration values ``(*batch, cells)`` of the critical cells.
+
+    With ``essential="cap"`` bars that never die end at ``end``; None: at the largest finite value of their cloud.
+    """
     flat = values.reshape(-1, values.shape[-1])
-    kept = [_kept(flat, pairing, essential) for pairing in pairings]
+    ends = _largest(flat.detach()) if end is None else flat.new_full((len(flat), 1), end)
+    kept = [_kept(flat, pairing, essential, ends) for pairing in pairings]
     cells = np.concatenate([cells for cells, _ in kept], axis=1)
     bars = [cells.shape[1] for cells, _ in kept]
     indices = torch.from_numpy(np.maximum(cells, 0)).to(values.device)
@@ -162,12 +168,12 @@ def gather(values: Tensor, pairings: list[Pairing], essential: str) -> list[Diag
     masks = torch.from_numpy(np.concatenate([there for _, there in kept], axis=1)).to(values.device)
     if essential == "cap":
         endless = torch.from_numpy(cells[..., 1] == NEVER).to(values.device) & masks
-        points = torch.stack([points[..., 0], points[..., 1].where(~endless, _largest(flat.detach()))], dim=-1)
+        points = torch.stack([points[..., 0], points[..., 1].where(~endless, ends)], dim=-1)
     points, masks = points.view(*values.shape[:-1], sum(bars), 2), masks.view(*values.shape[:-1], sum(bars))
     return [Diagram(*parts) for parts in zip(points.split(bars, dim=-2), masks.split(bars, dim=-1), strict=True)]
 
 
-def _kept(values: Tensor, pairing: Pairing, essential: str) -> tuple[np.ndarray, np.ndarray]:
+def _kept(values: Tensor, pairing: Pairing, essential: str, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Critical cells of the bars that stay, before the padding, and where there are any."""
     cells, counts = pairing
     endless = cells[..., 1] == NEVER
@@ -175,10 +181,10 @@ def _kept(values: Tensor, pairing: Pairing, essential: str) -> tuple[np.ndarray,
         there = ~endless  # nor is there padding
     else:
         there = np.arange(cells.shape[1]) < counts[:, None]
-        if endless.any():  # one that is born with the last cell would have no length
+        if endless.any():  # one that is born at its end would have no length
             values = values.detach().cpu()
             births = np.take_along_axis(values.numpy(), cells[..., 0].clip(0), axis=1) * (cells[..., 0] >= 0)
-            there &= ~endless | (births < _largest(values).numpy())
+            there &= ~endless | (births < ends.cpu().numpy())
     longest = there.sum(1).max(initial=0)
     if (there[:, 1:] > there[:, :-1]).any():  # a bar behind a gap
         order = np.argsort(~there, axis=1, kind="stable")

@@ -6,9 +6,9 @@ gives zeros.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,6 +78,39 @@ class _Landscape(torch.autograd.Function):
         points, grid = ctx.saved_tensors
         by_bar = torch.from_numpy(_landscape.spread(on_host(gradient.mT), ctx.owners, on_host(points), grid.cpu().numpy()))
         return by_bar.to(points.device).view(points.shape), None, None
+
+
+class LandscapeDistance(torch.autograd.Function):
+    """Σ_k ∫ (λ_k - reference_k)² dt of the landscapes of bars ``(*batch, p, 2)``, references ``(*batch, levels, grid)``.
+
+    By the trapezoid rule. No landscape is kept: the gradients are made on the way forward.
+    """
+
+    @staticmethod
+    def forward(ctx, points: Tensor, reference: Tensor, grid: Tensor, levels: int | None) -> Tensor:
+        from topo_utils.topology import _landscape
+
+        bars, t, wanted = on_host(points), grid.cpu().numpy(), on_host(reference.mT.to(points.dtype))
+        by_reference = np.zeros(wanted.shape if ctx.needs_input_grad[1] else (0, 0, 0), wanted.dtype)
+        seen = _landscape.visible(bars, t, levels)
+        sums, by_bar = _landscape.squared_distances(bars, t, seen, wanted, by_reference)
+        result = torch.from_numpy(sums).to(points).view(points.shape[:-2])
+        if not (result.isfinite().all() and np.isfinite(by_bar).all()):
+            raise ValueError(f"cloud: wanted lengths whose loss fits into {bars.dtype}, got deaths up to {bars.max():g}")
+        ctx.save_for_backward(points, reference)
+        ctx.gradients = by_bar, by_reference
+        return result
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, gradient: Tensor) -> tuple:
+        points, reference = ctx.saved_tensors
+        by_bar, by_reference = (torch.from_numpy(each).to(gradient.device) for each in ctx.gradients)
+        outer = gradient[..., None, None]
+        to_reference = None
+        if len(by_reference):
+            to_reference = (outer * by_reference.view(*reference.mT.shape).mT).to(reference)
+        return outer * by_bar.view(points.shape), to_reference, None, None
 
 
 def landscape_norm(diagram: Diagram, other: Diagram | None = None) -> float:
