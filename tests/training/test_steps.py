@@ -20,10 +20,11 @@ from .landscape_loss import LandscapeLoss
 
 # Nothing that a factor of 1 or a default would hide; the last items of an epoch and of a batch are left over. Steps are
 # small, lest a pair that another rounding chooses lead elsewhere; Adam's steps have the length of the learning rate
-# whatever the loss, so that what is wrong shows as a share of it.
+# whatever the loss, so that what is wrong shows as a share of it. With this seed, the sixteenth of the clouds for the grid
+# has the latest death of all, and a seventeenth would have a later one.
 COMMON = {
     "dataset": "torus",
-    "seed": 3,
+    "seed": 986,
     "width": 8,
     "epochs": 2,
     "batch_size": 32,
