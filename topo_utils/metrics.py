@@ -63,6 +63,8 @@ METRICS: dict[str, Metric] = {
     "interpolation_cycle_error": Metric("cycle error on linear latent paths, squared", "squared data units", "lower"),
     "topological_h0": Metric("L_topo of the codes, scale-free, H0", "squared landscapes", "lower"),
     "topological_h1": Metric("L_topo of the codes, scale-free, H1", "squared landscapes", "lower"),
+    # how hard the regulariser pulls
+    "gradient_ratio": Metric("gradient of the regulariser over that of the rest, last epoch", "ratio", None),
     # a diffusion model
     "validation_noise": Metric("error of the predicted noise on validation data, squared", "noise variances", "lower"),
     # samples
