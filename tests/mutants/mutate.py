@@ -67,7 +67,7 @@ def _nodes(node: ast.AST) -> Iterator[ast.AST]:
     """Expressions and statements that may be mutated, outer ones first."""
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert):
         return
-    if isinstance(node, FUNCTIONS) and any("njit" in ast.unparse(each) for each in node.decorator_list):
+    if isinstance(node, FUNCTIONS) and any("compiled" in ast.unparse(each) for each in node.decorator_list):
         return
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return

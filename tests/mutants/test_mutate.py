@@ -26,7 +26,7 @@ from .mutate import mutants
         ("def f(x: int = 3) -> Literal[1]: return x", []),
         ("raise ValueError(f'{a + 1}')", []),
         ("y = f'{a + 1}'", []),
-        ("@njit\ndef f(x):\n    return x + 1", []),
+        ("@compiled\ndef f(x):\n    return x + 1", []),
         ("y = 'ä', a + b", ["(a - b)"]),
     ],
 )

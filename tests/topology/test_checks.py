@@ -7,6 +7,7 @@ import torch
 from topo_utils.topology.checks import (
     check_cloud,
     check_count,
+    check_dtype,
     check_finite,
     check_floating,
     check_number,
@@ -27,6 +28,14 @@ def test_what_is_no_tensor_of_floats_is_named(check):
     for dtype in (torch.int64, torch.bool, torch.complex64):
         with pytest.raises(TypeError, match=f"features: wanted float32 or float64, got {dtype}"):
             check("features", torch.zeros(2, 2, dtype=dtype))
+
+
+def test_any_dtype_can_be_wanted():
+    check_dtype("n", torch.zeros(2, dtype=torch.int64), torch.int64)
+    with pytest.raises(TypeError, match=r"n: wanted int64 or bool, got torch\.int32"):
+        check_dtype("n", torch.zeros(2, dtype=torch.int32), torch.int64, torch.bool)
+    with pytest.raises(TypeError, match="n: wanted a torch tensor, got ndarray"):
+        check_dtype("n", np.zeros(2, dtype=np.int64), torch.int64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

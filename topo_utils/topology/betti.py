@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from topo_utils.topology.checks import check_floating, check_option
+from topo_utils.topology.checks import check_dtype, check_floating, check_option
 from topo_utils.topology.cubical import cubical_persistence
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ def _checked(masks: Tensor, betti: Tensor) -> Float[Tensor, "batch 1 h w"]:
     check_floating("masks", masks)
     if masks.ndim != 4 or masks.shape[1] != 1 or not masks.numel():
         raise ValueError(f"masks: wanted the shape (batch, 1, h, w) with at least one pixel, got {tuple(masks.shape)}")
-    if not isinstance(betti, Tensor) or betti.dtype != torch.int64:
-        raise TypeError(f"betti: wanted an int64 tensor, got {getattr(betti, 'dtype', type(betti).__name__)}")
+    check_dtype("betti", betti, torch.int64)
     if betti.shape != masks.shape[:1]:
         raise ValueError(f"betti: wanted one number for each of the {len(masks)} masks, got the shape {tuple(betti.shape)}")
     if (betti < 0).any():

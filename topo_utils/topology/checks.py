@@ -23,10 +23,15 @@ def check_cloud(name: str, x: Tensor) -> None:
 
 def check_floating(name: str, x: Tensor) -> None:
     """Raise unless ``x`` is a float32 or float64 tensor."""
+    check_dtype(name, x, torch.float32, torch.float64)
+
+
+def check_dtype(name: str, x: Tensor, *dtypes: torch.dtype) -> None:
+    """Raise unless ``x`` is a tensor of one of ``dtypes``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: wanted a torch tensor, got {type(x).__name__}")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name}: wanted float32 or float64, got {x.dtype}")
+    if x.dtype not in dtypes:
+        raise TypeError(f"{name}: wanted {' or '.join(str(t).removeprefix('torch.') for t in dtypes)}, got {x.dtype}")
 
 
 def checked(name: str, cloud: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology.checks import check_count, check_floating, check_option, check_weights
+from topo_utils.topology.checks import check_count, check_dtype, check_floating, check_option, check_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -51,9 +51,8 @@ def check_diagram(name: str, diagram: Diagram, endless: bool = True) -> None:
     if not isinstance(diagram, Diagram):
         raise TypeError(f"{name}: wanted a Diagram (one homology dimension), got {type(diagram).__name__}")
     points, mask = diagram
-    check_floating(name, points)
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"{name}: wanted a mask of bools, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    check_floating(f"{name}.points", points)
+    check_dtype(f"{name}.mask", mask, torch.bool)
     if mask.ndim < 1 or points.shape != (*mask.shape, 2):
         shapes = f"{tuple(points.shape)} and {tuple(mask.shape)}"
         raise ValueError(f"{name}: wanted points (*batch, p, 2) and a mask (*batch, p), got {shapes}")
