@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from topo_utils.topology import TopologicalLoss, pairwise_distances
+from topo_utils.topology import Diagram, TopologicalLoss, pairwise_distances
+
+from ..training.landscape_loss import LandscapeLoss
 
 
 @pytest.fixture
@@ -93,6 +95,40 @@ def test_threads_that_precompute_references_change_nothing(clouds):
     assert all(torch.equal(loss(vectors, y), loss(x, y)) for vectors in ahead)
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_clouds_too_small_or_too_large_for_the_grid_are_warned_of(factor, clouds):
+    x, y = clouds
+    message = "most bars are shorter than the first step" if factor < 1 else "most bars end beyond the grid"
+    with pytest.warns(UserWarning, match=message):
+        TopologicalLoss().fit(x)(x, factor * y)
+    TopologicalLoss(scale_free=True).fit(x)(x, factor * y)  # warnings are errors here
+
+
+@pytest.mark.parametrize("options", [{}, {"filtration": "graph"}, {"filtration": "sublevel"}])
+def test_a_loss_fitted_in_inference_mode_trains(options):
+    x, y = (pairwise_distances(torch.randn(2, 12, 3)) for _ in range(2))
+    with torch.inference_mode():
+        loss = TopologicalLoss(**options).fit(x)
+    leaf = y.clone().requires_grad_()
+    loss(x, (leaf + leaf.mT) / 2).backward()
+    assert leaf.grad.any()
+    assert torch.equal(loss(x, y), TopologicalLoss(**options).fit(x)(x, y))
+
+
+def test_the_first_loss_compiles_where_nothing_can_be_cached():
+    """A container under any user id: the package is read-only, and the user has no home."""
+    program = (
+        "import numba.core.caching as caching, torch\n"
+        "caching.CacheImpl._locator_classes = caching.FunctionCache._impl_class._locator_classes = []\n"
+        "from topo_utils.topology import TopologicalLoss\n"
+        "x = torch.randn(8, 2)\n"
+        "assert TopologicalLoss(scale_free=True).fit(x)(x, x) == 0\n"
+        "from topo_utils.topology import _points\n"
+        "assert type(_points._kept._cache).__name__ == 'NullCache'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -108,29 +144,75 @@ def test_gradcheck(options):
     assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-9)])
 @pytest.mark.parametrize(
     "options",
     [
         {},
         {"scale_free": True},
         {"levels": 3, "weights": (0.5, 20.0)},
-        {"weights": (1, 0)},
-        {"filtration": "knn", "k": 3},
+        {"weights": (1.0, 0.0), "levels": 1},
+        {"weights": (0.0, 3.0), "scale_free": True},
     ],
 )
-def test_the_short_way_of_points_equals_the_way_through_diagrams(options, dtype):
-    """Values and gradients of the compiled loops against autograd's, which differentiates each step."""
-    x = torch.randn(2, 3, 30, 5, dtype=dtype)
-    x[0, 0, 7] = x[0, 0, 3]
-    y = (torch.randn(2, 3, 26, 2, dtype=dtype) + torch.tensor([3.0, -9.0], dtype=dtype)).requires_grad_()
-    loss = TopologicalLoss(**options).fit(x)
-    short, long = loss(x, y), loss(x, loss.diagrams(y))
-    (by_short,), (by_long,) = torch.autograd.grad(3 * short, y), torch.autograd.grad(3 * long, y)
-    assert short.dtype == long.dtype == by_short.dtype == dtype
-    torch.testing.assert_close(short, long)
-    torch.testing.assert_close(by_short, by_long, rtol=1e-3, atol=1e-5)
-    assert by_short.abs().max() > 1e-3
+def test_values_and_gradients_are_those_of_plain_tensors_and_gudhis_pairs(options, dtype, tolerance):
+    x = torch.randn(3, 30, 5, dtype=dtype)
+    x[0, 7] = x[0, 3]
+    y = (torch.randn(3, 26, 2, dtype=dtype) + torch.tensor([3.0, -9.0], dtype=dtype)).requires_grad_()
+    loss, oracle = TopologicalLoss(**options).to(dtype).fit(x), LandscapeLoss(**{"weights": (1, 1), **options}).fit(x)
+    got, wanted = loss(x, y), oracle(x, y)
+    gradients = [torch.autograd.grad(3 * each, y)[0] for each in (got, wanted)]
+    assert got.dtype == gradients[0].dtype == dtype
+    torch.testing.assert_close(got, wanted.to(dtype), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+    assert gradients[0].abs().max() > 1e-3
+
+
+def test_bars_of_the_neighbour_graph_that_never_die_end_where_the_grid_ends():
+    """A regular polygon and its two nearest neighbours: one component, one loop, born with the sides, and no triangle."""
+    n = 10
+    angles = 2 * torch.pi * torch.arange(n, dtype=torch.float64) / n
+    polygon = torch.stack([angles.cos(), angles.sin()], 1)
+    side = 2 * torch.sin(torch.tensor(torch.pi / n, dtype=torch.float64))
+    loss = TopologicalLoss(filtration="knn", k=2, weights=(0.0, 1.0)).double()
+    torch.testing.assert_close(loss.diagrams(polygon)[1].points, torch.tensor([[side, 2.0]], dtype=torch.float64))
+    loss.fit(polygon)
+    assert loss.grid[-1] == 2.5  # 1.25 times the diameter
+    for size in (1.0, 0.5, 3.0):
+        (bar,) = loss.diagrams(size * polygon)[1].points
+        assert bar[0] == pytest.approx(size * side)
+        assert bar[1] == 2.5
+    cloud = (0.5 * polygon).requires_grad_()
+    loss(polygon, cloud).backward()
+    outward = (cloud.grad * polygon).sum(1)
+    # all in the births: the tents min(t - birth, end - t) differ by half a side on the way up, (end - side) / 2 long
+    assert outward.sum() < 0, "the smaller loop is born too early: it has to grow"
+    loss = TopologicalLoss(filtration="knn", k=2, scale_free=True).double().fit(polygon)
+    assert loss.diagrams(7 * polygon)[1].points[0, 1] == pytest.approx(float(loss.grid[-1]))
+
+
+def test_bars_of_a_graph_that_never_die_end_where_the_grid_ends():
+    """A square of four edges; the graph that it is compared with has the same loop with other weights."""
+    square = torch.full((4, 4), torch.inf, dtype=torch.float64).fill_diagonal_(0)
+    for i in range(4):
+        square[i, (i + 1) % 4] = square[(i + 1) % 4, i] = i + 1
+    loss = TopologicalLoss(filtration="graph").double().fit(square)
+    assert loss.grids[1][-1] == 5
+    components, loops = loss.diagrams(square)
+    assert loops.points.tolist() == [[4, 5]]
+    assert sorted(components.points[:, 1].tolist()) == [1, 2, 3, 5]
+
+
+def test_the_gradient_of_loops_is_near_that_on_a_fine_grid():
+    """Their bars are short: on the grid of the components, 128 points, the gradient would be 15 to 30 % off."""
+    x, y = torch.randn(2, 64, 16, dtype=torch.float64), torch.randn(2, 64, 4, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for size in (None, 20000, 128):
+        loss = TopologicalLoss(weights=(0.0, 1.0), scale_free=True, grid_size=size).double().fit(x)
+        gradients.append(torch.autograd.grad(loss(x, y), y)[0])
+    ours, exact, coarse = gradients
+    assert (ours - exact).norm() < 0.06 * exact.norm()
+    assert (coarse - exact).norm() > 0.1 * exact.norm()
 
 
 def test_the_gradient_reaches_the_reference_too(clouds):
@@ -265,6 +347,26 @@ def test_wrong_use_is_named(clouds):
         TopologicalLoss(weights="ab")
     with pytest.raises(ValueError, match="without a single bar"):
         TopologicalLoss().fit(torch.zeros(4, 2))
+    for cloud in (x.numpy(), x.tolist()):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"^cloud: wanted a (torch tensor, got ndarray|cloud, or the list)"
+        ):
+            loss(x, cloud)
+        with pytest.raises((TypeError, ValueError), match=r"^reference: wanted a (torch tensor, got ndarray|cloud, or)"):
+            loss(cloud, y)
+    for wrong in ((0.0, torch.nan), (0.0, torch.inf), (1.0, 0.5)):
+        diagrams = [Diagram(torch.tensor([wrong]), torch.tensor([True]))] * 2
+        with pytest.raises(ValueError, match=r"^cloud: wanted (numbers|bars that end|birth <= death)"):
+            loss(loss.vectors(x[0]), diagrams)
+        with pytest.raises(ValueError, match=r"^reference: wanted (numbers|bars that end|birth <= death)"):
+            loss(diagrams, y[0])
+    for vectors, message in (
+        (TopologicalLoss(grid_size=64).fit(x).vectors(x), "vectors of H0 on this loss's grid of 128 values, got "),
+        (loss.vectors(x)[:1], "vectors of 2 homology dimensions, got 1"),
+        ([loss.vectors(x)[0] * torch.nan, loss.vectors(x)[1]], "finite values"),
+    ):
+        with pytest.raises(ValueError, match=f"^reference: wanted {message}"):
+            loss(vectors, y)
 
 
 def test_the_package_stands_alone():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from topo_utils.topology._autograd import differentiable_once
 from topo_utils.topology.checks import check_dtype, check_floating, check_option
 from topo_utils.topology.cubical import cubical_persistence
 
@@ -132,6 +133,7 @@ class _Clamp(torch.autograd.Function):
         return values.clamp(0, 1)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx, gradient: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
         outward = ((values > 1) & (gradient < 0)) | ((values < 0) & (gradient > 0))

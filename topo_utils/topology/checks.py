@@ -32,6 +32,13 @@ def check_dtype(name: str, x: Tensor, *dtypes: torch.dtype) -> None:
         raise TypeError(f"{name}: wanted a torch tensor, got {type(x).__name__}")
     if x.dtype not in dtypes:
         raise TypeError(f"{name}: wanted {' or '.join(str(t).removeprefix('torch.') for t in dtypes)}, got {x.dtype}")
+    try:
+        x.detach().data_ptr()
+    except RuntimeError as error:  # persistence is computed outside of torch, which these cannot follow
+        raise TypeError(
+            f"{name}: wanted a tensor that holds its values, got one inside of torch.func or torch.compile; "
+            "take backward() or torch.autograd.grad, and a batch of clouds in the place of vmap"
+        ) from error
 
 
 def checked(name: str, cloud: Tensor) -> Tensor:
