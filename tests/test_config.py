@@ -23,7 +23,10 @@ from topo_utils.config import ConfigError, VAEConfig
         ({"filtration": "knn", "k": 64}, r"parameter 'k': wanted less than cloud_size \(64\), got 64"),
         ({"h0_weight": 0.0, "h1_weight": 0.0}, "wanted one of them above 0"),
         ({"representation": "image", "levels": 3}, "parameter 'levels': wanted None"),
-        ({"regularizer": "energy", "gamma_latent": 1.0}, "compares distributions in one space: gamma_generated only"),
+        (
+            {"regularizer": "energy", "gamma_latent": 1.0},
+            "wanted 0 with regularizer 'energy', which compares dist",
+        ),
         ({"regularizer": "distances", "gamma_generated": 1.0}, "which matches point by point"),
         ({"regularizer": "shuffled", "gamma_sample": 1.0}, "parameter 'gamma_sample': wanted 0"),
         ({"gamma_latent": 1.0, "cloud_size": 200}, r"parameter 'cloud_size': wanted at most batch_size \(128\), got 200"),

@@ -16,7 +16,7 @@ MINE = {
     "images": torch.rand(40, 1, 12, 12),
     "masks": (torch.rand(40, 1, 12, 12) > 0.5).float(),
     "points": torch.randn(40, 5),
-    "proteins": torch.randn(40, 7, 3),
+    "proteins": (lambda traces: traces - traces.mean(1, keepdim=True))(torch.randn(40, 7, 3)),
     "graphs": None,
     "molecules": None,
 }

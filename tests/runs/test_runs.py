@@ -18,7 +18,7 @@ from topo_utils.metrics import described
 from topo_utils.runs import RunError, execution
 from topo_utils.runs.__main__ import main
 
-from .notebooks import QUICK, write
+from .notebooks import PARAMETERS, QUICK, TRAINING, write
 
 
 def test_a_run_leaves_a_whole_record(notebook):

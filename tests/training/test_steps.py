@@ -18,6 +18,9 @@ from topo_utils.training import fit
 from .by_hand import diffusion_by_hand, vae_by_hand
 from .landscape_loss import LandscapeLoss
 
+# what an untrained decoder makes is nearly all the same
+pytestmark = pytest.mark.filterwarnings("ignore:most bars are shorter than the first step")
+
 # Nothing that a factor of 1 or a default would hide; the last items of an epoch and of a batch are left over. Steps are
 # small, lest a pair that another rounding chooses lead elsewhere; Adam's steps have the length of the learning rate
 # whatever the loss, so that what is wrong shows as a share of it. With this seed, the sixteenth of the clouds for the grid

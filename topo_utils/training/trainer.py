@@ -159,6 +159,7 @@ def _run(trainer: lightning.Trainer, module: Training, batches: Loader, followed
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # F is meant to be
+        warnings.filterwarnings("ignore", message=".*`srun` command is available")  # on a login node; not asked for
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
