@@ -14,7 +14,7 @@ from topo_utils.datasets import DataError, Dataset
 from topo_utils.datasets.images import Images
 from topo_utils.datasets.masks import SOURCES, Masks, make_masks
 from topo_utils.seed import generator
-from topo_utils.topology import cubical_persistence
+from topo_utils.topology import betti_numbers, cubical_persistence
 
 BY_NAME = {source.name: source for source in SOURCES}
 pairs = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=4)
@@ -37,6 +37,7 @@ def test_the_betti_numbers_are_exact(splits):
     betti = data.properties["betti"]
     assert torch.equal(by_gudhi(data.items[:100]), betti[:100])
     assert torch.equal(data.domain.betti(data.items), betti)
+    assert torch.equal(betti_numbers(data.items, connectivity=4), betti)  # no pixels touch at a corner alone
     assert torch.equal(data.labels, betti[:, 1])
 
 

@@ -79,10 +79,12 @@ def test_descent_lengthens_the_cth_bar_shortens_the_next_and_touches_critical_pi
     assert descent.count_nonzero() == 6  # birth and death of three bars
 
 
-def test_both_forms_suppress_with_the_same_gradient():
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_both_forms_suppress_with_the_same_gradient(connectivity):
     masks = torch.rand(3, 1, 6, 7, dtype=torch.float64, requires_grad=True)
     none = torch.zeros(3, dtype=torch.int64)
-    first, second = (torch.autograd.grad(BettiLoss(form, 1)(masks, none), masks)[0] for form in FORMS)
+    losses = [BettiLoss(form, 1, connectivity=connectivity)(masks, none) for form in FORMS]
+    first, second = (torch.autograd.grad(loss, masks)[0] for loss in losses)
     torch.testing.assert_close(first, second)
 
 
@@ -123,7 +125,7 @@ def test_descent_from_two_reaches_the_wanted_number(form, draw, dimension, c):
         optimizer.zero_grad()
         loss.per_item(masks, betti).sum().backward()
         optimizer.step()
-    assert betti_numbers(masks)[:, dimension].tolist() == [c] * 2
+    assert betti_numbers(masks, connectivity=loss.connectivity)[:, dimension].tolist() == [c] * 2
 
 
 def test_the_codes_matching_is_the_cheapest():
@@ -131,7 +133,7 @@ def test_the_codes_matching_is_the_cheapest():
     betti = torch.tensor([1, 2, 3, 4, 6, 9])
     matched = BettiLoss("code", 1, suppress=False).per_item(masks, betti)
     for mask, c, loss in zip(masks, betti.tolist(), matched.tolist(), strict=True):
-        bars = -cubical_persistence(mask[0], sublevel=False)[1].points.numpy()
+        bars = -cubical_persistence(mask[0], sublevel=False, connectivity=4)[1].points.numpy()
         scaled = (bars - mask.min().item()) / (mask.max() - mask.min()).item()
         pair = np.maximum(1 - scaled[:, :1], scaled[:, 1:]).repeat(c, 1)
         alone = np.diff(-scaled, axis=1).repeat(len(bars), 1) / 2
@@ -218,8 +220,26 @@ def test_bad_masks_and_numbers_are_named(masks, betti, error, message):
         BettiLoss()(masks, betti)
 
 
+CORNER, RING = torch.eye(2).double(), torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]).double()
+
+
+@pytest.mark.parametrize(
+    ("mask", "dimension", "counts"), [(CORNER, 0, {8: 1, 4: 2}), (RING, 0, {8: 1, 4: 4}), (RING, 1, {8: 1, 4: 0})]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_bars_are_those_of_the_connectivity_and_each_form_has_its_own(form, mask, dimension, counts):
+    masks, none = mask[None, None], torch.tensor([0])
+    a_bar = 1.0 if form == "paper" else 2.0  # what suppressing a bar from 1 to 0 costs
+    for connectivity, count in counts.items():
+        assert betti_numbers(masks, connectivity=connectivity)[0, dimension] == count
+        assert BettiLoss(form, dimension, connectivity=connectivity)(masks, none) == count * a_bar
+    assert BettiLoss(form, dimension)(masks, none) == counts[{"paper": 8, "code": 4}[form]] * a_bar
+
+
 def test_bad_options_are_named():
     with pytest.raises(ValueError, match="form: wanted one of 'paper', 'code', got 'both'"):
         BettiLoss("both")
     with pytest.raises(ValueError, match="dimension: wanted one of 0, 1, got 2"):
         BettiLoss(dimension=2)
+    with pytest.raises(ValueError, match="connectivity: wanted one of 4, 8, None, got 6"):
+        BettiLoss(connectivity=6)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
-from topo_utils.topology import cubical_persistence
+from topo_utils.topology import betti_numbers, cubical_persistence
 
 images = st.tuples(
     st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6), st.booleans()
@@ -26,22 +25,59 @@ def sorted_bars(points):
     return points[np.lexsort(points.T[::-1])]
 
 
+CONSTRUCTIONS = {4: "vertices", 8: "top_dimensional_cells"}  # gudhi's names for what the pixels are
+connectivities = pytest.mark.parametrize("connectivity", CONSTRUCTIONS)
+directions = pytest.mark.parametrize("sublevel", [True, False])
+
+
+@connectivities
 @settings(deadline=None, max_examples=100)
 @given(images)
-def test_diagrams_are_gudhis_and_the_betti_numbers_those_of_the_masks(image):
-    diagrams = cubical_persistence(torch.from_numpy(image), essential="cap")
-    complex_ = gudhi.CubicalComplex(top_dimensional_cells=image)
+def test_diagrams_are_gudhis(connectivity, image):
+    diagrams = cubical_persistence(torch.from_numpy(image), essential="cap", connectivity=connectivity)
+    complex_ = gudhi.CubicalComplex(**{CONSTRUCTIONS[connectivity]: image})
     complex_.compute_persistence()
     for dimension, diagram in enumerate(diagrams):
         theirs = complex_.persistence_intervals_in_dimension(dimension)
         theirs[np.isinf(theirs)] = image.max()
         theirs = theirs[theirs[:, 1] > theirs[:, 0]]
         np.testing.assert_array_equal(sorted_bars(diagram.points[diagram.mask]), sorted_bars(theirs))
-    for level in np.unique(image)[:-1]:  # scipy counts components; the background's, less the outside, are the holes
-        mask = np.pad(image <= level, 1)
-        alive = [((d.points[:, 0] <= level) & (level < d.points[:, 1])).sum().item() for d in diagrams]
-        eight, four = np.ones((3, 3)), None
-        assert alive == [ndimage.label(mask, eight)[1], ndimage.label(~mask, four)[1] - 1]
+
+
+@directions
+@connectivities
+@settings(deadline=None, max_examples=100)
+@given(images)
+def test_the_bars_alive_at_a_level_are_the_betti_numbers_of_its_mask(connectivity, sublevel, image):
+    image = torch.from_numpy(image)
+    values = image if sublevel else -image
+    components, holes = cubical_persistence(image, sublevel, connectivity=connectivity)
+    for level in values.unique():
+        alive = [((d.points[:, 0] <= level) & (level < d.points[:, 1])).sum().item() for d in (components, holes)]
+        mask = (values <= level)[None, None]
+        assert [1 + alive[0], alive[1]] == betti_numbers(mask, connectivity=connectivity)[0].tolist()  # 1 never dies
+
+
+@connectivities
+@settings(deadline=None, max_examples=50)
+@given(images)
+def test_holes_are_components_of_the_negative_in_the_other_connectivity(connectivity, image):
+    """Alexander duality; the frame is the first to enter the negative, so that what reaches the edge is one component."""
+    framed = torch.nn.functional.pad(torch.from_numpy(image), (1, 1, 1, 1), value=image.max() + 1)
+    _, holes = cubical_persistence(framed, connectivity=connectivity)
+    components, _ = cubical_persistence(-framed, connectivity=12 - connectivity)
+    np.testing.assert_array_equal(sorted_bars(holes.points), sorted_bars(-components.points.flip(-1)))
+
+
+@pytest.mark.parametrize(("connectivity", "pieces", "loops"), [(8, 1, 1), (4, 4, 0)])
+def test_pixels_that_touch_at_corners(connectivity, pieces, loops):
+    corner, diamond = torch.eye(2), torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
+    components, holes = cubical_persistence(diamond, sublevel=False, connectivity=connectivity)
+    assert 1 + len(components.points) == pieces
+    assert holes.points.tolist() == [[-1, 0]] * loops
+    components, holes = cubical_persistence(corner, sublevel=False, connectivity=connectivity)
+    assert components.points.tolist() == [[-1, 0]] * (connectivity == 4)  # the second of two
+    assert not holes.mask.any()
 
 
 def ring(size=9):
@@ -66,14 +102,23 @@ def test_the_gradient_runs_to_the_critical_pixels():
     assert image.grad[4, 4] == -1
 
 
-@pytest.mark.parametrize("sublevel", [True, False])
-def test_gradcheck(sublevel):
-    image = torch.rand(2, 6, 7, dtype=torch.float64, requires_grad=True)
+@directions
+@connectivities
+@pytest.mark.parametrize("ties", [False, True])
+def test_each_end_of_a_bar_is_the_value_of_one_pixel_and_its_gradient(connectivity, sublevel, ties):
+    image = torch.rand(2, 6, 7, dtype=torch.float64)
+    image = (4 * image).round() if ties else image
 
-    def points(x):
-        return torch.cat([d.points.flatten() for d in cubical_persistence(x, sublevel)])
+    def ends(x):
+        return torch.cat([d.points[d.mask].flatten() for d in cubical_persistence(x, sublevel, connectivity=connectivity)])
 
-    assert torch.autograd.gradcheck(points, image)
+    gradients = torch.autograd.functional.jacobian(ends, image).flatten(1)
+    sign = 1 if sublevel else -1
+    assert ((gradients == sign).sum(1) == 1).all()
+    assert (gradients.count_nonzero(dim=1) == 1).all()
+    torch.testing.assert_close(gradients @ image.flatten(), ends(image), rtol=0, atol=0)
+    if not ties:
+        assert torch.autograd.gradcheck(ends, image.requires_grad_())
 
 
 def test_a_batch_is_a_loop():
@@ -85,9 +130,11 @@ def test_a_batch_is_a_loop():
 
 
 def test_flat_images_and_single_pixels():
-    for image in (torch.ones(4, 4), torch.zeros(1, 1), torch.rand(1, 5)):
-        assert not cubical_persistence(image)[1].mask.any()
-    assert cubical_persistence(torch.tensor([[0.0, 2.0, 1.0]]))[0].points.tolist() == [[1.0, 2.0]]
+    for connectivity in CONSTRUCTIONS:
+        for image in (torch.ones(4, 4), torch.zeros(1, 1), torch.rand(1, 5)):
+            assert not cubical_persistence(image, connectivity=connectivity)[1].mask.any()
+        row = cubical_persistence(torch.tensor([[0.0, 2.0, 1.0]]), connectivity=connectivity)[0]
+        assert row.points.tolist() == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize(
@@ -102,3 +149,10 @@ def test_flat_images_and_single_pixels():
 def test_bad_images_are_named(image, error, message):
     with pytest.raises(error, match=message):
         cubical_persistence(image)
+
+
+def test_bad_options_are_named():
+    with pytest.raises(ValueError, match="connectivity: wanted one of 4, 8, got 6"):
+        cubical_persistence(torch.rand(2, 2), connectivity=6)
+    with pytest.raises(ValueError, match="essential: wanted one of 'drop', 'cap', got 'keep'"):
+        cubical_persistence(torch.rand(2, 2), essential="keep")

@@ -42,7 +42,6 @@ class BettiLoss(nn.Module):
     that bar are not matched, and what is missing costs nothing: the loss of a crisp mask that lacks a component or a hole
     is 0. This is not the released code to the letter:
 
-    - It connects bright pixels at their sides only; here they also connect at corners, as everywhere in this package.
     - Its pixels lie in [-1, 1], so that its values are four times ours.
     - It counts a pixel that is critical for two bars once; here it counts for both.
     - It ignores masks with c = 0; here all their bars are suppressed.
@@ -55,6 +54,12 @@ class BettiLoss(nn.Module):
         0: betti are numbers of components; 1: of holes.
     suppress
         Whether the sum over Q is there. The command in the released code's README leaves it out (``--topo_noisy False``).
+    connectivity
+        Of the bright pixels, as for :func:`~topo_utils.topology.cubical_persistence`. None is that of the form: 4 for
+        ``"code"``, because the released code connects pixels at their sides only (it calls ``cripser.computePH``); 8 for
+        ``"paper"``, as everywhere in this package. Masks that this loss made are to be counted with the same one:
+        :func:`~topo_utils.topology.betti_numbers` takes 8 unless it is told 4. Generated true masks have the same Betti
+        numbers with either.
 
     Raises
     ------
@@ -71,12 +76,14 @@ class BettiLoss(nn.Module):
     >>> BettiLoss("paper", dimension=1)(masks, torch.randint(4, (8,))).backward()
     """
 
-    def __init__(self, form: str = "paper", dimension: int = 0, suppress: bool = True):
+    def __init__(self, form: str = "paper", dimension: int = 0, suppress: bool = True, connectivity: int | None = None):
         super().__init__()
         check_option("form", form, ("paper", "code"))
         check_option("dimension", dimension, (0, 1))
         check_option("suppress", suppress, (True, False))
+        check_option("connectivity", connectivity, (4, 8, None))
         self.form, self.dimension, self.suppress = form, dimension, suppress
+        self.connectivity = connectivity or {"paper": 8, "code": 4}[form]
 
     def forward(self, masks: Float[Tensor, "batch 1 h w"], betti: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Mean of :meth:`per_item` over the batch."""
@@ -112,7 +119,7 @@ class BettiLoss(nn.Module):
 
     def _bars(self, images: Float[Tensor, "batch h w"]) -> tuple[Float[Tensor, "batch p"], Float[Tensor, "batch p"]]:
         """Births and deaths as grey values in [0, 1], birth >= death; padding has both 0."""
-        diagram = cubical_persistence(images, sublevel=False)[self.dimension]
+        diagram = cubical_persistence(images, sublevel=False, connectivity=self.connectivity)[self.dimension]
         births, deaths = (-diagram.points).unbind(-1)
         if self.dimension == 0:
             brightest = images.flatten(1).max(1, keepdim=True).values

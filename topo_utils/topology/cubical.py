@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 
 
 def cubical_persistence(
-    images: Float[Tensor, "*batch h w"], sublevel: bool = True, essential: str = "drop"
+    images: Float[Tensor, "*batch h w"], sublevel: bool = True, essential: str = "drop", connectivity: int = 8
 ) -> list[Diagram]:
     """Persistence diagrams of images, H0 and H1, over the field with two elements, by gudhi's cubical complexes.
 
-    Every pixel is a square that enters at its grey value and brings its edges and corners with it, so that pixels which
-    touch at a corner are connected (8-connectivity) and the background is 4-connected (Wagner, Chen & Vuçini, "Efficient
-    computation of persistent homology for cubical data", 2012). A birth or death is the value of one *critical pixel*,
-    through which the gradient flows.
+    A birth or death is the value of one *critical pixel*, through which the gradient flows.
 
     Parameters
     ----------
@@ -35,6 +32,11 @@ def cubical_persistence(
     essential
         ``"drop"`` leaves out the one component that never dies; ``"cap"`` lets it end at the last pixel's value, without a
         gradient.
+    connectivity
+        Of the pixels that enter first; the others have the other one. 8: every pixel is a square that enters at its value
+        and brings its edges and corners with it, so that pixels which touch at a corner are connected (the T-construction:
+        Wagner, Chen & Vuçini, "Efficient computation of persistent homology for cubical data", 2012). 4: every pixel is a
+        vertex; an edge enters with the later of two neighbours, a square with the last of four (the V-construction).
 
     Returns
     -------
@@ -44,15 +46,16 @@ def cubical_persistence(
     Raises
     ------
     TypeError, ValueError
-        ``images`` are not such tensors, or ``essential`` has an unknown value.
+        ``images`` are not such tensors, or an option has an unknown value.
     """
     check_floating("images", images)
     if images.ndim < 2 or not images.shape[-1] or not images.shape[-2]:
         raise ValueError(f"images: wanted the shape (*batch, h, w) with at least one pixel, got {tuple(images.shape)}")
     check_finite("images", images)
     check_option("essential", essential, ("drop", "cap"))
+    check_option("connectivity", connectivity, (4, 8))
     values = images if sublevel else -images
-    pairings = _pair(values.detach().reshape(-1, *images.shape[-2:]).cpu().numpy())
+    pairings = _pair(values.detach().reshape(-1, *images.shape[-2:]).cpu().numpy(), connectivity)
     return gather(values.flatten(-2), pairings, essential)
 
 
@@ -68,8 +71,8 @@ def betti_numbers(
     threshold
         Pixels of at least this value are bright.
     connectivity
-        8: bright pixels that touch at a corner are connected and dark ones are not, as in
-        :func:`cubical_persistence`. 4: the other way round.
+        8: bright pixels that touch at a corner are connected and dark ones are not. 4: the other way round. Of the bars of
+        :func:`cubical_persistence` with the same connectivity, bright pixels first, so many are alive at the threshold.
     min_area
         Bright regions of fewer pixels are removed, and then holes of fewer pixels filled. 0 removes and fills nothing.
 
@@ -89,8 +92,7 @@ def betti_numbers(
         raise ValueError(f"masks: wanted the shape (n, 1, h, w) with at least one pixel, got {tuple(masks.shape)}")
     if masks.isnan().any():
         raise ValueError(f"masks: wanted numbers, got {int(masks.isnan().sum())} NaN")
-    if connectivity not in (4, 8):
-        raise ValueError(f"connectivity: wanted 4 or 8, got {connectivity!r}")
+    check_option("connectivity", connectivity, (4, 8))
     if min_area < 0:
         raise ValueError(f"min_area: wanted a number of pixels, 0 or more, got {min_area}")
     bright = (masks.detach().squeeze(1) >= threshold).cpu().numpy()
@@ -100,19 +102,21 @@ def betti_numbers(
     return torch.from_numpy(np.stack([components, holes], axis=1)).to(masks.device)
 
 
-def _pair(images: np.ndarray) -> list[Pairing]:
+def _pair(images: np.ndarray, connectivity: int) -> list[Pairing]:
     """Critical pixels of each image, flat in row order, H0 and H1."""
-    pairs = [_pair_one(image) for image in images]
+    pairs = [_pair_one(image, connectivity) for image in images]
     return [padded([bars[dimension] for bars in pairs]) for dimension in (0, 1)]
 
 
-def _pair_one(image: np.ndarray) -> list[np.ndarray]:
+def _pair_one(image: np.ndarray, connectivity: int) -> list[np.ndarray]:
     from gudhi import CubicalComplex  # here, so that this package imports without it
 
+    eight = connectivity == 8
+    pixels_are = "top_dimensional_cells" if eight else "vertices"
     # gudhi's first axis runs fastest: of the transposed image it numbers the pixels as rows of the image do
-    complex_ = CubicalComplex(dimensions=image.shape[::-1], top_dimensional_cells=image.ravel())
+    complex_ = CubicalComplex(dimensions=image.shape[::-1], **{pixels_are: image.ravel()})
     complex_.compute_persistence(homology_coeff_field=2)
-    finite, endless = complex_.cofaces_of_persistence_pairs()
+    finite, endless = complex_.cofaces_of_persistence_pairs() if eight else complex_.vertices_of_persistence_pairs()
     values = image.ravel()
     bars = []
     for dimension in (0, 1):
