@@ -24,7 +24,9 @@ from matplotlib.collections import PathCollection
 from topo_utils import paths
 from topo_utils.datasets import REGISTRY, SPLITS, DataError, Dataset, load
 from topo_utils.datasets.__main__ import main
-from topo_utils.datasets.graphs import Graphs, IsomorphismClasses, canonical_order, content_sha256
+from topo_utils.datasets._isomorphism import IsomorphismClasses, canonical_order
+from topo_utils.datasets._published import content_sha256
+from topo_utils.datasets.graphs import Graphs
 
 DOMAIN = Graphs()
 

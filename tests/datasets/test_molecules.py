@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+from importlib.metadata import PackageNotFoundError
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -16,8 +17,9 @@ from rdkit.Chem import rdDistGeom
 from rdkit.Chem.rdMolDescriptors import CalcNumRings
 
 from topo_utils import paths
-from topo_utils.datasets import DataError, load, molecules
+from topo_utils.datasets import DataError, Dataset, _qm9, load, molecules
 from topo_utils.datasets.__main__ import main
+from topo_utils.datasets._files import verified
 from topo_utils.datasets.molecules import (
     DOMAIN,
     coordinate_clouds,
@@ -264,7 +266,7 @@ def test_coordinates_stand_in_the_slots_of_their_atoms(embedded):
 )
 def test_what_is_wrong_with_items_is_said(items, message):
     with pytest.raises(DataError, match=message):
-        molecules.Dataset("made", "train", DOMAIN, items, torch.zeros(len(items), dtype=torch.int64))
+        Dataset("made", "train", DOMAIN, items, torch.zeros(len(items), dtype=torch.int64))
 
 
 def test_any_item_can_be_drawn():
@@ -339,9 +341,9 @@ def no_package(monkeypatch):
     """Whether or not the package qm9pack is installed here, it is not found."""
 
     def missing(name):
-        raise molecules.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(molecules, "distribution", missing)
+    monkeypatch.setattr(_qm9, "distribution", missing)
 
 
 @pytest.fixture
@@ -381,7 +383,7 @@ def check_rows(splits):
         for item, number, targets in zip(data.items, data.properties["number"], data.properties["targets"], strict=True):
             assert to_smiles(item) == Chem.CanonSmiles(ACCEPTED[number - 1])
             assert targets.numpy() == pytest.approx(values(int(number)))
-    assert len(molecules.TARGETS) == 15
+    assert len(molecules.Qm9.targets) == 15
 
 
 def test_qm9_is_read_from_a_folder(archive, no_package, monkeypatch):
@@ -432,7 +434,7 @@ def test_a_damaged_part_of_the_package_is_named(package):
 
 def test_facts_of_qm9(shared_data, tmp_path, monkeypatch):
     """Of the whole file, every hundredth molecule and all that are special are converted; the whole takes a minute."""
-    file = molecules.verified(shared_data / "qm9" / "qm9_full.npz", molecules.Qm9.md5, "")
+    file = verified(shared_data / "qm9" / "qm9_full.npz", molecules.Qm9.md5, "")
     arrays = dict(np.load(file, allow_pickle=False))
     smiles = np.array(arrays["smiles"].tobytes().decode().split("\n"))
     assert len(smiles) == 130_831

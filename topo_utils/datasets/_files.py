@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from torchvision.datasets.utils import check_integrity, download_url
@@ -62,6 +64,11 @@ def cached(name: str, convert: Callable[[], dict[str, np.ndarray]]) -> dict[str,
     arrays = convert()
     sealed.write(file, arrays, finite=False)  # what is missing in a source may be NaN
     return arrays
+
+
+def code(*parts: ModuleType | Callable) -> str:
+    """The text of modules, for the name of a cache whose content they decide; a class or function stands for its module."""
+    return "".join(Path(inspect.getfile(part)).read_text() for part in parts)
 
 
 def download(urls: Iterable[str], name: str, folder: Path, md5: str | None = None) -> Path:

@@ -11,19 +11,15 @@ No graph is in two splits. Networks of different splits have no node in common; 
 first, train before validation before test; isomorphic graphs of ``imdb-binary`` go to the same split.
 
 The order of the nodes is breadth-first from a node of highest degree, as You et al., *GraphRNN*, ICML 2018, have it; see
-:func:`canonical_order`. Absent nodes are zero rows at the end.
+:mod:`topo_utils.datasets._isomorphism`. Absent nodes are zero rows at the end.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 import tarfile
-import tempfile
 import zipfile
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,21 +29,17 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from topo_utils import paths
-from topo_utils.datasets._dataset import DataError, Dataset, Domain, Source, mixed, share
-from topo_utils.datasets._files import cached, download, find
+from topo_utils.datasets._dataset import Dataset, Domain, Source, mixed, share
+from topo_utils.datasets._files import cached, code
+from topo_utils.datasets._isomorphism import IsomorphismClasses, canonical
+from topo_utils.datasets._published import Published
+from topo_utils.datasets._walks import NODES, Splits, sampled
 from topo_utils.seed import derive
 from topo_utils.topology import persistent_homology
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from matplotlib.axes import Axes
-
-NODES = 32  # places for nodes in an item
-SMALLEST = 8  # nodes of a sampled graph, at least
-RESTART = 0.15  # as Leskovec & Faloutsos have it
-
-Splits = dict[str, tuple[list[np.ndarray], np.ndarray]]  # adjacency matrices in canonical order, and their labels
 
 
 class Graphs(Domain):
@@ -137,143 +129,6 @@ def _graph(item: Float[Tensor, "n n"]) -> nx.Graph:
     return graph
 
 
-# The order of the nodes, and which graphs are the same
-
-
-def canonical_order(adjacency: np.ndarray) -> np.ndarray:
-    """An order of the nodes that depends on the graph and, but for ties, not on the order in which its nodes are given.
-
-    Nodes get colours: first their degrees, then refined by the colours of the neighbours until nothing changes
-    (Weisfeiler & Leman, 1968). While two nodes still share a colour, one of them gets a new one and the refinement goes on.
-    The order is breadth-first from the node of the highest colour; among new neighbours, higher colours come first.
-
-    Which of the nodes that share a colour gets the new one is a tie that the given order breaks. Nearly always a symmetry
-    of the graph exchanges them, and the matrix is the same either way; where nodes look the same to the refinement but are
-    not, as in some regular graphs, it may differ.
-
-    Parameters
-    ----------
-    adjacency
-        Symmetric matrix of zeros and ones, ``(n, n)``, 1 <= n < 256, zero on the diagonal.
-
-    Returns
-    -------
-    np.ndarray
-        ``order``, ``(n,)``; ``adjacency[np.ix_(order, order)]`` is the matrix in this order.
-    """
-    ranks = np.argsort(-_discrete(adjacency))
-    ranked = adjacency[np.ix_(ranks, ranks)] > 0
-    met, order = np.zeros(len(ranks), dtype=bool), []
-    while not met.all():  # once a component
-        queue = [np.argmin(met)]
-        met[queue] = True
-        for node in queue:
-            found = np.flatnonzero(ranked[node] & ~met)
-            met[found] = True
-            queue.extend(found)
-        order.extend(queue)
-    return ranks[order]
-
-
-def _discrete(adjacency: np.ndarray) -> np.ndarray:
-    """Colours of the nodes, all different."""
-    colours = _stable(adjacency)
-    while colours.max() < len(colours) - 1:
-        tied = np.flatnonzero(np.bincount(colours) > 1)[-1]
-        one = np.flatnonzero(colours == tied)[0]
-        colours[colours > tied] += 1
-        colours[one] += 1
-        colours = _stable(adjacency, colours)
-    return colours
-
-
-def _stable(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarray:
-    """The stable refinement of the colours 0, 1, ...; its numbers do not depend on the order of the nodes."""
-    colours = np.zeros(len(adjacency), dtype=int) if colours is None else colours
-    while True:
-        views = _views(adjacency, colours)
-        numbers = {view: number for number, view in enumerate(sorted(set(views)))}
-        finer = np.array([numbers[view] for view in views])
-        if finer.max() == colours.max():
-            return finer
-        colours = finer
-
-
-def _views(adjacency: np.ndarray, colours: np.ndarray) -> list[bytes]:
-    """What each node sees: its colour, then how many of its neighbours have each colour, the highest colour first."""
-    counts = adjacency @ (colours[:, None] == np.arange(len(colours))[::-1]).astype(np.float32)
-    return [view.tobytes() for view in np.column_stack([colours, counts]).astype(np.uint8)]
-
-
-class IsomorphismClasses:
-    """Numbers graphs so that two get the same number just when they are isomorphic: 0, 1, ... as they first come."""
-
-    def __init__(self):
-        self._alike: dict[bytes, list[tuple[int, np.ndarray]]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def number(self, adjacency: np.ndarray) -> int:
-        """Number of the class of this graph, which is a new class if it is isomorphic to none before."""
-        alike = self._alike.setdefault(b"".join(sorted(_views(adjacency, _stable(adjacency)))), [])
-        for number, other in alike:
-            if np.array_equal(adjacency, other) or nx.is_isomorphic(*map(nx.from_numpy_array, (adjacency, other))):
-                return number
-        alike.append((self._count, adjacency))
-        self._count += 1
-        return self._count - 1
-
-
-# Sampling
-
-
-def _sampled(networks: Mapping[str, nx.Graph], sizes: Mapping[str, int]) -> Splits:
-    """Subgraphs of the network of each split, none of them isomorphic; its nodes are pairs of a label and a name."""
-    classes = IsomorphismClasses()
-    return {
-        part: _subgraphs(network, sizes[part], classes, random.Random(derive(0, "sample", part)))
-        for part, network in networks.items()
-    }
-
-
-def _subgraphs(
-    network: nx.Graph, size: int, classes: IsomorphismClasses, stream: random.Random
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """So many subgraphs of new classes, in canonical order, and the labels of their seeds."""
-    room = {node: len(part) for part in nx.connected_components(network) if len(part) >= SMALLEST for node in part}
-    neighbours = {node: sorted(network[node]) for node in room}
-    matrices, labels = [], []
-    while True:
-        before = len(matrices)
-        for seed in stream.sample(sorted(room), len(room)):
-            nodes = _walk(neighbours, seed, stream.randint(SMALLEST, min(NODES, room[seed])), stream)
-            adjacency = _canonical(np.array([[v in network[u] for v in nodes] for u in nodes], dtype=np.float32))
-            known = len(classes)
-            if classes.number(adjacency) == known:
-                matrices.append(adjacency)
-                labels.append(seed[0])
-            if len(matrices) == size:
-                return matrices, np.array(labels)
-        if len(matrices) == before:
-            raise ValueError(f"wanted {size:,} different graphs, got {before:,} from a network of {len(room):,} nodes")
-
-
-def _walk(neighbours: Mapping, seed: tuple, size: int, stream: random.Random) -> list:
-    """The first ``size`` nodes that a random walk with restart meets."""
-    met, here = {seed: None}, seed  # a dict keeps their order
-    while len(met) < size:
-        here = seed if stream.random() < RESTART else stream.choice(neighbours[here])
-        met[here] = None
-    return list(met)
-
-
-def _canonical(adjacency: np.ndarray) -> np.ndarray:
-    order = canonical_order(adjacency)
-    return adjacency[np.ix_(order, order)]
-
-
 def _dataset(source: Source, split: str, content: str, make: Callable[[], Splits]) -> Dataset:
     """A split of what ``make`` gives, made once and then cached; ``content`` names what it is made of."""
 
@@ -286,7 +141,7 @@ def _dataset(source: Source, split: str, content: str, make: Callable[[], Splits
             arrays |= {f"{part}/items": items, f"{part}/labels": labels.astype(np.int64)}
         return arrays
 
-    key = hashlib.sha256((content + Path(__file__).read_text()).encode()).hexdigest()[:8]
+    key = hashlib.sha256((content + code(Graphs, sampled, canonical, share, derive)).encode()).hexdigest()[:8]
     arrays = cached(f"{source.name}-{key}", made)
     items = torch.from_numpy(arrays[f"{split}/items"]).float()
     nodes = items.any(-1).sum(-1)
@@ -322,108 +177,10 @@ class Social(Source):
         return {part: nx.union_all([named[n] for n in numbers]) for part, numbers in self.parts.items()}
 
     def load(self, split: str, root: Path | None = None) -> Dataset:
-        return _dataset(self, split, nx.__version__, lambda: _sampled(self.networks(), self.sizes))
+        return _dataset(self, split, nx.__version__, lambda: sampled(self.networks(), self.sizes))
 
 
-class _Published(Source):
-    """A data set without a published checksum: what is verified is its content, by a SHA-256 of the numbers in it.
-
-    It lies in the folder ``graphs``, in one ``.npz`` file with the arrays that :meth:`tidy` reads.
-
-    Attributes
-    ----------
-    file
-        Name of that file.
-    urls
-        The publisher's files.
-    sha256
-        Of the tidy arrays, see :func:`content_sha256`.
-    """
-
-    domain = DOMAIN
-    file: str
-    urls: tuple[str, ...]
-    sha256: str
-
-    @abstractmethod
-    def tidy(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The arrays that are used, with nothing repeated and in a fixed order."""
-
-    @abstractmethod
-    def parse(self, *files: Path) -> dict[str, np.ndarray]:
-        """The arrays in the publisher's files, which are read in place: nothing is unpacked."""
-
-    def present(self, root: Path | None = None) -> bool:
-        return find("graphs", [self.file], root) is not None
-
-    def arrays(self, root: Path | None = None) -> dict[str, np.ndarray]:
-        """The tidy arrays, verified.
-
-        Raises
-        ------
-        DataError
-            The file is nowhere, or is damaged.
-        """
-        folder = find("graphs", [self.file], root)
-        if folder is None:
-            how = f"Get it with `python -m topo_utils.datasets fetch {self.name}`"
-            raise self.missing(f"graphs/{self.file}", how, root, "graphs")
-        return self._read(folder / self.file)
-
-    def fetch(self) -> Path:
-        """Download the publisher's files and keep their content, verified, as one file that appears whole or not at all.
-
-        Raises
-        ------
-        DataError
-            They could not be downloaded, or do not hold this data set.
-        """
-        folder = paths.raw() / "graphs"
-        with suppress(DataError):  # it is missing or damaged: get it anew
-            self._read(folder / self.file)
-            return folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
-            files = [download([url], url.rsplit("/", 1)[-1], Path(scratch)) for url in self.urls]
-            remedy = "Try again; if that does not help, the publisher has changed the files"
-            arrays = self._verified(lambda: self.parse(*files), " and ".join(self.urls), remedy)
-        with paths.atomic(folder / self.file) as whole:
-            np.savez_compressed(whole, **arrays)
-        return folder
-
-    def _read(self, file: Path) -> dict[str, np.ndarray]:
-        def read() -> dict[str, np.ndarray]:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                return dict(stored)
-
-        how = f"Replace it, or unset TOPO_DATA and get it anew with `python -m topo_utils.datasets fetch {self.name}`"
-        return self._verified(read, str(file), how)
-
-    def _verified(self, read: Callable[[], Mapping[str, np.ndarray]], what: str, remedy: str) -> dict[str, np.ndarray]:
-        """The tidy form of the arrays that ``read`` gives."""
-        try:
-            arrays = self.tidy(read())
-            found = content_sha256(arrays)
-        except Exception as error:  # a damaged file can make its reader fail in any way
-            reason = f"{type(error).__name__}: {error}"
-            raise DataError(f"{what}: cannot be read as the data set '{self.name}' ({reason}). {remedy}") from error
-        if found != self.sha256:
-            wanted = f"the data set '{self.name}', the SHA-256 of whose content is {self.sha256}"
-            raise DataError(f"{what}: wanted {wanted}, got {found}. {remedy}")
-        return arrays
-
-
-def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of arrays of whole numbers, in the order of their names: name, shape, and values as little-endian int64."""
-    content = hashlib.sha256()
-    for name in sorted(arrays):
-        values = np.ascontiguousarray(arrays[name], dtype="<i8")
-        content.update(f"{name} {values.shape}\n".encode())
-        content.update(values.tobytes())
-    return content.hexdigest()
-
-
-class EgoFacebook(_Published):
+class EgoFacebook(Published):
     """Sampled from the friendships among the friends of ten Facebook users (McAuley & Leskovec, NIPS 2012).
 
     The ego itself, a friend of all, is left out, as in the publisher's files: with it every clique complex would be a cone
@@ -432,6 +189,7 @@ class EgoFacebook(_Published):
     """
 
     name = "ego-facebook"
+    domain = DOMAIN
     summary = "5,000 subgraphs of ten Facebook ego networks, 4,039 people"
     licence = "none stated by the publisher (SNAP); anonymised, cite McAuley & Leskovec"
     splits = ("train", "validation", "test")
@@ -472,10 +230,10 @@ class EgoFacebook(_Published):
 
     def load(self, split: str, root: Path | None = None) -> Dataset:
         arrays = self.arrays(root)
-        return _dataset(self, split, self.sha256, lambda: _sampled(self.networks(arrays), self.sizes))
+        return _dataset(self, split, self.sha256, lambda: sampled(self.networks(arrays), self.sizes))
 
 
-class EmailEuCore(_Published):
+class EmailEuCore(Published):
     """Sampled from who wrote to whom in a European research institution (Yin et al., KDD 2017; Leskovec et al., 2007).
 
     Undirected: an edge is an e-mail in either direction. The departments are shared out to the splits, and a split has the
@@ -483,6 +241,7 @@ class EmailEuCore(_Published):
     """
 
     name = "email-eu-core"
+    domain = DOMAIN
     summary = "3,000 subgraphs of the e-mails in a research institution, 1,005 people"
     licence = "none stated by the publisher (SNAP); anonymised, cite Yin et al. and Leskovec et al."
     splits = ("train", "validation", "test")
@@ -517,10 +276,10 @@ class EmailEuCore(_Published):
 
     def load(self, split: str, root: Path | None = None) -> Dataset:
         arrays = self.arrays(root)
-        return _dataset(self, split, self.sha256, lambda: _sampled(self.networks(arrays), self.sizes))
+        return _dataset(self, split, self.sha256, lambda: sampled(self.networks(arrays), self.sizes))
 
 
-class ImdbBinary(_Published):
+class ImdbBinary(Published):
     """Whole graphs of at most 32 nodes: who acted with whom, around one actor (Yanardag & Vishwanathan, KDD 2015).
 
     The label is the genre of the films, 0 or 1; they are action and romance, in an order that the publisher does not state.
@@ -530,6 +289,7 @@ class ImdbBinary(_Published):
     """
 
     name = "imdb-binary"
+    domain = DOMAIN
     summary = "914 graphs of actors who acted together, two genres"
     licence = "none stated by the publisher (TUDataset); cite Yanardag & Vishwanathan and Morris et al."
     sizes = {"train": 500, "validation": 100, "test": 150, "judge": 164}  # roughly: classes are not divided
@@ -562,7 +322,7 @@ class ImdbBinary(_Published):
         """The graphs of each split, isomorphic ones in the same."""
         edges = np.split(arrays["edges"], arrays["n_edges"].cumsum()[:-1])
         small = np.flatnonzero(arrays["n_nodes"] <= NODES)
-        matrices = [_canonical(_adjacency(arrays["n_nodes"][n], edges[n])) for n in small]
+        matrices = [canonical(_adjacency(arrays["n_nodes"][n], edges[n])) for n in small]
         classes = IsomorphismClasses()
         groups = np.array([classes.number(matrix) for matrix in matrices])
         splits = {}

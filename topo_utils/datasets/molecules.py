@@ -13,14 +13,13 @@ each of them when the data are converted, once, to arrays that are cached.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,26 +28,25 @@ from rdkit.Chem import rdDetermineBonds, rdDistGeom
 from torch import Tensor
 
 from topo_utils import paths
+from topo_utils.datasets import _chemistry, _qm9
+from topo_utils.datasets._chemistry import (
+    ATOMS,
+    ELEMENTS,
+    FIRST,
+    ORDERS,
+    PAIRS,
+    SECOND,
+    VALENCES,
+    Record,
+    one_hot,
+    symmetric,
+)
 from topo_utils.datasets._dataset import DataError, Dataset, Domain, Source, mixed, share
-from topo_utils.datasets._files import cached, find, verified
+from topo_utils.datasets._files import cached, code, find, verified
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from matplotlib.axes import Axes
-
-ATOMS = 9
-ELEMENTS = ("C", "N", "O", "F")
-VALENCES = (0, 4, 3, 2, 1)  # of no atom, C, N, O, F
-ORDERS = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
-FIRST, SECOND = torch.triu_indices(ATOMS, ATOMS, 1)  # the two slots of each pair
-PAIRS = list(zip(FIRST.tolist(), SECOND.tolist(), strict=True))
-TARGETS = (
-    *("rotational constant A (GHz)", "rotational constant B (GHz)", "rotational constant C (GHz)", "dipole moment (D)"),
-    *("polarizability (bohr³)", "HOMO energy (Ha)", "LUMO energy (Ha)", "HOMO-LUMO gap (Ha)"),
-    *("electronic spatial extent (bohr²)", "zero-point vibrational energy (Ha)", "internal energy at 0 K (Ha)"),
-    *("internal energy at 298.15 K (Ha)", "enthalpy at 298.15 K (Ha)", "free energy at 298.15 K (Ha)"),
-    "heat capacity at 298.15 K (cal/mol K)",
-)
 
 
 class Molecules(Domain):
@@ -70,7 +68,7 @@ class Molecules(Domain):
 
     def bonds(self, items: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch 36 4"]:
         """The part that says which bonds there are, of none, single, double, triple."""
-        return items[..., ATOMS * len(VALENCES) :].unflatten(-1, (len(FIRST), len(ORDERS)))
+        return items[..., ATOMS * len(VALENCES) :].unflatten(-1, (len(PAIRS), len(ORDERS)))
 
     def check(self, items: Tensor) -> str | None:
         if items.shape[1:] != (189,):
@@ -104,12 +102,12 @@ class Molecules(Domain):
     def cloud(self, items: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch 9 9"]:
         there = 1 - self.atoms(items)[..., 0]
         bonds = (1 - self.bonds(items)[..., 0]) * there[..., FIRST] * there[..., SECOND]
-        return (2 - _symmetric(bonds)) * (1 - torch.eye(ATOMS, dtype=items.dtype, device=items.device))
+        return (2 - symmetric(bonds)) * (1 - torch.eye(ATOMS, dtype=items.dtype, device=items.device))
 
     def betti(self, items: Float[Tensor, "*batch d"]) -> Int[Tensor, "*batch 2"]:
         there = self.atoms(items).argmax(-1) > 0
         bonds = (self.bonds(items).argmax(-1) > 0) & there[..., FIRST] & there[..., SECOND]
-        near = _symmetric(bonds.float()) + torch.eye(ATOMS, device=items.device)
+        near = symmetric(bonds.float()) + torch.eye(ATOMS, device=items.device)
         reach = torch.linalg.matrix_power(near, ATOMS - 1) > 0
         leads = reach.int().argmax(-1) == torch.arange(ATOMS, device=items.device)  # one atom a fragment: its first
         fragments = (leads & there).sum(-1)
@@ -135,17 +133,17 @@ DOMAIN = Molecules()
 
 def to_mol(item: Float[Tensor, " d"]) -> Chem.Mol:
     """The most probable atoms and the most probable bonds between them as RDKit's molecule, not repaired, not sanitised."""
-    return _build(DOMAIN.atoms(item).argmax(-1).tolist(), DOMAIN.bonds(item).argmax(-1).tolist())
+    return _chemistry.build(DOMAIN.atoms(item).argmax(-1).tolist(), DOMAIN.bonds(item).argmax(-1).tolist())
 
 
 def is_valid(molecule: Chem.Mol) -> bool:
     """Whether there is an atom, all is connected, and RDKit can sanitise it: valences, Kekulé forms."""
-    return _sanitised(molecule) is not None
+    return _chemistry.sanitised(molecule) is not None
 
 
 def to_smiles(item: Float[Tensor, " d"]) -> str | None:
     """Canonical SMILES of the most probable atoms and bonds; None where they are no valid molecule."""
-    return _smiles(to_mol(item))
+    return _chemistry.smiles_of(to_mol(item))
 
 
 def from_smiles(smiles: str) -> Float[Tensor, " d"]:
@@ -162,10 +160,10 @@ def from_smiles(smiles: str) -> Float[Tensor, " d"]:
     if molecule is None:
         raise ValueError(f"smiles: wanted a SMILES string, got {smiles!r}, which RDKit cannot read")
     try:
-        codes, _ = _encode(molecule)
+        codes, _ = _chemistry.encode(molecule)
     except ValueError as error:
         raise ValueError(f"smiles: {error}, in {smiles!r}") from error
-    return _one_hot(torch.tensor(codes))
+    return one_hot(torch.tensor(codes))
 
 
 def valid_decode(probabilities: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
@@ -176,34 +174,8 @@ def valid_decode(probabilities: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     of fragments that have no valence left for that, only the largest is kept. A valid molecule is returned as it is, unless
     an atom has more than its usual valence (C 4, N 3, O 2, F 1), as N has in a nitro group.
     """
-    atoms, bonds = DOMAIN.atoms(probabilities), DOMAIN.bonds(probabilities).tolist()
-    kinds, orders = atoms.argmax(-1).tolist(), [0] * len(PAIRS)
-    if not any(kinds):
-        slot, kind = divmod(int(atoms[:, 1:].argmax()), len(ELEMENTS))
-        kinds[slot] = kind + 1
-    free, fragment = [VALENCES[kind] for kind in kinds], list(range(ATOMS))
-
-    def bond(pair: int, order: int) -> None:
-        first, second = PAIRS[pair]
-        if not orders[pair] and min(free[first], free[second]) >= order:
-            orders[pair] = order
-            free[first] -= order
-            free[second] -= order
-            joined = fragment[first], fragment[second]
-            fragment[:] = [joined[0] if label == joined[1] else label for label in fragment]
-
-    likely = [(p, pair, order) for pair, row in enumerate(bonds) for order, p in enumerate(row) if order and p > row[0]]
-    for _, pair, order in sorted(likely, key=lambda bond: -bond[0]):
-        bond(pair, order)
-    for pair in sorted(range(len(PAIRS)), key=lambda pair: -bonds[pair][1]):
-        first, second = PAIRS[pair]
-        if fragment[first] != fragment[second]:
-            bond(pair, 1)
-    labels = [label for label, kind in zip(fragment, kinds, strict=True) if kind]
-    largest = max(labels, key=labels.count)
-    kinds = [kind if label == largest else 0 for kind, label in zip(kinds, fragment, strict=True)]
-    orders = [order if kinds[first] else 0 for order, (first, _) in zip(orders, PAIRS, strict=True)]
-    return _one_hot(torch.tensor(kinds + orders)).to(probabilities)
+    codes = _chemistry.repaired(DOMAIN.atoms(probabilities), DOMAIN.bonds(probabilities))
+    return one_hot(torch.tensor(codes)).to(probabilities)
 
 
 def coordinate_clouds(data: Dataset) -> Float[Tensor, "n 9 3"]:
@@ -214,15 +186,6 @@ def coordinate_clouds(data: Dataset) -> Float[Tensor, "n 9 3"]:
     absent = torch.arange(ATOMS) >= data.properties["atoms_count"][:, None]
     coordinates = data.properties["coordinates"]
     return coordinates[:, :1].where(absent[..., None], coordinates)
-
-
-class Record(NamedTuple):
-    """A sanitised molecule without hydrogens, its number in the source, where its atoms are (Å), and its targets."""
-
-    number: int
-    molecule: Chem.Mol
-    positions: np.ndarray
-    targets: tuple[float, ...] | np.ndarray = ()
 
 
 class _Converted(Source):
@@ -246,19 +209,19 @@ class _Converted(Source):
     @property
     def key(self) -> str:
         """Name of the cache; it covers all that decides the content."""
-        parts = json.dumps([self.origin(), Path(__file__).read_text(), rdBase.rdkitVersion])
+        parts = json.dumps([self.origin(), code(Molecules, _chemistry, _qm9), rdBase.rdkitVersion])
         return f"{self.name}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
     def present(self, root: Path | None = None) -> bool:
         return True
 
     def load(self, split: str, root: Path | None = None) -> Dataset:
-        arrays = cached(self.key, lambda: _convert(self.records(root)))
+        arrays = cached(self.key, lambda: _chemistry.convert(self.records(root)))
         rows = _rows(arrays.pop("molecule"), self.shares, split)
         properties = {name: torch.from_numpy(values[rows]) for name, values in arrays.items()}
         codes = properties.pop("codes")
         properties["atoms_count"] = (codes[:, :ATOMS] > 0).sum(1)
-        items = _one_hot(codes)
+        items = one_hot(codes)
         return Dataset(self.name, split, DOMAIN, items, DOMAIN.betti(items)[:, 1], properties)
 
 
@@ -323,7 +286,7 @@ class G2(_Converted):
             except ValueError:  # a radical: no bonds make its atoms neutral
                 continue
             molecule = Chem.RemoveHs(molecule)
-            if _agree(molecule, elements, positions):  # a free atom would pass for its hydride
+            if _chemistry.agree(molecule, elements, positions):  # a free atom would pass for its hydride
                 yield Record(number, molecule, positions[elements > 1])
 
 
@@ -333,13 +296,14 @@ class Qm9(_Converted):
     Ramakrishnan, Dral, Rupp & von Lilienfeld, Sci. Data 1, 140022, 2014; Ruddigkeit et al., J. Chem. Inf. Model. 52, 2012.
     Left out are 8 whose geometry does not agree with their SMILES and 443 zwitterions, whose charges an item cannot hold.
     Splits by molecule: 80 % train, 5 % validation, 10 % test, 5 % judge. The property ``targets`` (n, 15) holds what
-    :data:`TARGETS` names.
+    :attr:`targets` names.
     """
 
     name = "qm9"
     licence = "CC0 (data), MIT (the package qm9pack)"
     summary = "130,380 molecules of up to 9 atoms C, N, O, F, with geometries and properties; a package of 104 MB"
     shares = {"train": 0.8, "validation": 0.05, "test": 0.1, "judge": 0.05}
+    targets = _qm9.TARGETS
     file = "qm9_full.npz"
     md5 = "424db00d980116b7d8c8fcd7ed083734"
     parts = {  # of qm9pack 1.0.3
@@ -353,7 +317,7 @@ class Qm9(_Converted):
 
     def present(self, root: Path | None = None) -> bool:
         cache = paths.processed() / f"{self.key}.safetensors"
-        return bool(find(self.name, [self.file], root) or cache.exists() or _qm9pack())
+        return bool(find(self.name, [self.file], root) or cache.exists() or _qm9.folder_of_package())
 
     def load(self, split: str, root: Path | None = None) -> Dataset:
         self._archive(root)  # a damaged one is reported, even where the cache would do
@@ -369,118 +333,19 @@ class Qm9(_Converted):
         return paths.processed() / f"{self.key}.safetensors"
 
     def records(self, root: Path | None) -> Iterable[Record]:
-        archive, package = self._archive(root), _qm9pack()
+        archive, package = self._archive(root), _qm9.folder_of_package()
         if archive is None and package is None:
             how = "Get it with `make qm9`, or `pip install '.[qm9]'` and `python -m topo_utils.datasets fetch qm9`"
             raise self.missing(f"qm9/{self.file}", how, root)
         again = "Install it again: `pip install --force-reinstall qm9pack==1.0.3`"
         files = [] if archive else [verified(package / part, md5, again) for part, md5 in self.parts.items()]
         print("converting QM9, once; it takes a minute or two", flush=True)
-        return _qm9_records(_read_npz(archive) if archive else _read_csv(files))
+        return _qm9.records(_qm9.read_npz(archive) if archive else _qm9.read_csv(files))
 
     def _archive(self, root: Path | None) -> Path | None:
         folder = find(self.name, [self.file], root)
         remedy = "Replace it, or unset TOPO_DATA and read qm9 from the package qm9pack"
         return folder and verified(folder / self.file, self.md5, remedy)
-
-
-def _build(kinds: list[int], orders: list[int]) -> Chem.Mol:
-    molecule = Chem.RWMol()
-    index = {slot: molecule.AddAtom(Chem.Atom(ELEMENTS[kind - 1])) for slot, kind in enumerate(kinds) if kind}
-    for (first, second), order in zip(PAIRS, orders, strict=True):
-        if order and first in index and second in index:
-            molecule.AddBond(index[first], index[second], ORDERS[order])
-    return molecule.GetMol()
-
-
-def _sanitised(molecule: Chem.Mol) -> Chem.Mol | None:
-    molecule = Chem.Mol(molecule)
-    with rdBase.BlockLogs():
-        sound = Chem.SanitizeMol(molecule, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE
-    return molecule if sound and len(Chem.GetMolFrags(molecule)) == 1 else None
-
-
-def _smiles(molecule: Chem.Mol) -> str | None:
-    sound = _sanitised(molecule)
-    return None if sound is None else Chem.MolToSmiles(sound)
-
-
-def _encode(molecule: Chem.Mol) -> tuple[list[int], list[int]]:
-    """Kinds of the nine atoms and orders of the 36 bonds of a molecule, and which of its atoms stands in each slot."""
-    wrong = _misfit(_neutral(molecule))
-    if wrong:
-        raise ValueError(wrong)
-    flat = Chem.Mol(molecule)
-    Chem.RemoveStereochemistry(flat)
-    smiles = Chem.MolToSmiles(flat)
-    order = json.loads(flat.GetProp("_smilesAtomOutputOrder"))
-    kekule = _neutral(Chem.MolFromSmiles(smiles))
-    symbols = [atom.GetSymbol() for atom in kekule.GetAtoms()]
-    kinds = [1 + ELEMENTS.index(symbol) for symbol in symbols] + [0] * (ATOMS - len(symbols))
-    bonds = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))): b.GetBondType() for b in kekule.GetBonds()}
-    orders = [ORDERS.index(bonds.get(pair)) for pair in PAIRS]
-    back = _smiles(_build(kinds, orders))
-    if back != smiles:
-        raise ValueError(f"wanted a molecule that its graph describes, got {smiles}, whose graph is that of {back}")
-    return kinds + orders, order
-
-
-def _neutral(molecule: Chem.Mol) -> Chem.Mol:
-    """Kekulé form, in which neighbours of opposite charge have one bond more: N(=O)=O for [N+](=O)[O-]."""
-    molecule = Chem.Mol(molecule)
-    Chem.Kekulize(molecule, clearAromaticFlags=True)
-    for bond in molecule.GetBonds():
-        ends, kind = (bond.GetBeginAtom(), bond.GetEndAtom()), bond.GetBondType()
-        if kind != ORDERS[-1] and sorted(atom.GetFormalCharge() for atom in ends) == [-1, 1]:
-            bond.SetBondType(ORDERS[ORDERS.index(kind) + 1])
-            for atom in ends:
-                atom.SetFormalCharge(0)
-    return molecule
-
-
-def _misfit(molecule: Chem.Mol) -> str | None:
-    """What keeps a molecule from being an item."""
-    atoms = list(molecule.GetAtoms())
-    others = sorted({atom.GetSymbol() for atom in atoms} - set(ELEMENTS))
-    if others:
-        return f"wanted the elements C, N, O and F alone, got {', '.join(others)}"
-    if not 1 <= len(atoms) <= ATOMS:
-        return f"wanted 1 to {ATOMS} heavy atoms, got {len(atoms)}"
-    if any(atom.GetFormalCharge() or atom.GetNumRadicalElectrons() or atom.GetIsotope() for atom in atoms):
-        return "wanted no charges, radicals or isotopes, of which the graph of the heavy atoms knows nothing"
-    fragments = len(Chem.GetMolFrags(molecule))
-    return None if fragments == 1 else f"wanted one connected molecule, got {fragments} fragments"
-
-
-def _convert(records: Iterable[Record]) -> dict[str, np.ndarray]:
-    """Arrays of all records that an item can hold; ``molecule`` numbers the graphs in the order of their first record."""
-    kept = []
-    for record in records:
-        try:
-            codes, order = _encode(record.molecule)
-        except ValueError:  # what an item cannot hold is left out
-            continue
-        coordinates = np.zeros((ATOMS, 3), np.float32)
-        coordinates[: len(order)] = record.positions[order]
-        kept.append((codes, coordinates, record.number, record.targets))
-    codes, coordinates, numbers, targets = map(np.array, zip(*kept, strict=True))
-    codes = codes.astype(np.uint8)
-    _, first, same = np.unique(codes, axis=0, return_index=True, return_inverse=True)
-    molecule = first.argsort().argsort()[same.reshape(-1)]
-    arrays = {"codes": codes, "molecule": molecule, "coordinates": coordinates, "number": numbers}
-    return arrays | ({"targets": targets.astype(np.float32)} if targets.shape[1] else {})
-
-
-def _one_hot(codes: Int[Tensor, "*batch 45"]) -> Float[Tensor, "*batch d"]:
-    atoms, bonds = codes[..., :ATOMS].long(), codes[..., ATOMS:].long()
-    parts = torch.eye(len(VALENCES))[atoms], torch.eye(len(ORDERS))[bonds]
-    return torch.cat([part.flatten(-2) for part in parts], dim=-1)
-
-
-def _symmetric(pairs: Float[Tensor, "*batch 36"]) -> Float[Tensor, "*batch 9 9"]:
-    matrix = pairs.new_zeros(*pairs.shape[:-1], ATOMS, ATOMS)
-    matrix[..., FIRST, SECOND] = pairs
-    return matrix + matrix.mT
 
 
 def _rows(molecule: Int[np.ndarray, " n"], shares: Mapping[str, float], split: str) -> np.ndarray:
@@ -490,64 +355,6 @@ def _rows(molecule: Int[np.ndarray, " n"], shares: Mapping[str, float], split: s
     sizes["train"] += count - sum(sizes.values())
     rows = np.flatnonzero(np.isin(molecule, share(np.arange(count), sizes, split)))
     return rows[mixed(len(rows)).numpy()]
-
-
-def _qm9pack() -> Path | None:
-    """Folder of the package's data; found without importing it, which needs a module that new Pythons lack."""
-    try:
-        return Path(distribution("qm9pack").locate_file("qm9pack/data"))
-    except PackageNotFoundError:
-        return None
-
-
-class Row(NamedTuple):
-    """One row of QM9: all atoms, hydrogens too."""
-
-    number: int
-    smiles: str
-    elements: np.ndarray
-    positions: np.ndarray
-    targets: np.ndarray
-
-
-def _read_npz(file: Path) -> Iterator[Row]:
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    ends = np.cumsum(arrays["n_atoms"], dtype=int)[:-1]
-    columns = arrays["index"], arrays["smiles"].tobytes().decode().split("\n"), np.split(arrays["Z"], ends)
-    return map(Row, *columns, np.split(arrays["pos"], ends), arrays["props"])
-
-
-def _read_csv(files: Iterable[Path]) -> Iterator[Row]:
-    number_of = Chem.GetPeriodicTable().GetAtomicNumber
-    for file in files:
-        with file.open(newline="") as lines:
-            for row in csv.DictReader(lines):
-                symbols = row["Elements"].strip("[]").replace("'", "").split(",")
-                elements = np.array([number_of(symbol) for symbol in symbols])
-                positions = np.array(row["XYZ_Ang"].replace("[", "").replace("]", "").split(","), dtype=np.float32)
-                targets = np.array(list(row.values())[-len(TARGETS) :], dtype=float)
-                yield Row(int(row["Index"]), row["SMILES"], elements, positions.reshape(-1, 3), targets)
-
-
-def _qm9_records(molecules: Iterable[Row]) -> Iterator[Record]:
-    """Those whose geometry agrees with their SMILES, in the order of their numbers."""
-    for row in sorted(molecules, key=lambda row: row.number):
-        molecule = Chem.MolFromSmiles(row.smiles)
-        if _agree(molecule, row.elements, row.positions):
-            yield Record(int(row.number), molecule, row.positions[row.elements > 1], row.targets)
-
-
-def _agree(molecule: Chem.Mol, elements: np.ndarray, positions: np.ndarray) -> bool:
-    """Whether heavy atoms stand in the molecule's order, bonds are shorter than 1.9 Å, and hydrogens are by their atoms."""
-    atoms, heavy, hydrogens = list(molecule.GetAtoms()), positions[elements > 1], positions[elements == 1]
-    if [atom.GetAtomicNum() for atom in atoms] != elements[elements > 1].tolist():
-        return False
-    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()], int).reshape(-1, 2)
-    lengths = np.linalg.norm(heavy[ends[:, 0]] - heavy[ends[:, 1]], axis=1)
-    nearest = np.linalg.norm(hydrogens[:, None] - heavy, axis=2).argmin(1)
-    held = np.bincount(nearest, minlength=len(atoms)).tolist()
-    return bool((lengths < 1.9).all()) and held == [atom.GetTotalNumHs() for atom in atoms]
 
 
 SOURCES = (Nci(), G2(), Qm9())
