@@ -10,7 +10,7 @@ import yaml
 from topo_utils import __version__
 from topo_utils.paths import REPOSITORY
 
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PROJECT, TOOLS = map(tomllib.loads((REPOSITORY / "pyproject.toml").read_text()).get, ("project", "tool"))
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 
 
@@ -47,7 +47,10 @@ def test_the_lock_fits_the_ranges():
 
 def test_versions_and_licence_agree():
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] == __version__
+    assert PROJECT["dynamic"] == ["version"]  # hatch reads it where Python does
+    assert TOOLS["hatch"]["version"]["path"] == "topo_utils/__init__.py"
+    newest = re.search(r"^## (\d\S*)", (REPOSITORY / "CHANGELOG.md").read_text(), re.M).group(1)
+    assert citation["version"] == newest == __version__
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert "MIT License" in (REPOSITORY / "LICENSE").read_text()
 
@@ -57,7 +60,7 @@ def test_make_help_lists_every_target():
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split()
     listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^  make (\w+)", listed, re.M) == phony
-    assert {"help", "env", "lab", "run", "test", "unit", "nbtest", "notebooks", "lint", "clean"} <= set(phony)
+    assert {"help", "env", "lab", "run", "test", "unit", "nbtest", "notebooks", "mutants", "lint", "clean"} <= set(phony)
 
 
 def tracked():
@@ -70,7 +73,7 @@ def tracked():
 
 def test_the_top_level_is_as_the_user_fixed_it():
     allowed = {"notebooks", "topo_utils", "data", "tests", "environment.yml", "README.md", "Makefile"}
-    packaging = {"pyproject.toml", "requirements.lock", "LICENSE", "CITATION.cff"}
+    packaging = {"pyproject.toml", "requirements.lock", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "CHANGELOG.md"}
     names = {file.relative_to(REPOSITORY).parts[0] for file in tracked()}
     assert {name for name in names if not name.startswith(".")} <= allowed | packaging
 

@@ -1,3 +1,3 @@
 """Topology-aware latent spaces in deep generative models: the module under the notebooks."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
