@@ -39,8 +39,8 @@ test: lint unit nbtest ## everything that CI runs: lint, unit tests, all noteboo
 unit: $(READY) ## the unit tests
 	$(BIN)/python -m pytest -n auto --dist worksteal tests
 
-nbtest: $(READY) ## execute every notebook and solution with nbval; fails when there is none
-	$(BIN)/python -m pytest -x --nbval-lax --nbval-current-env --nbval-cell-timeout=3600 -p no:cacheprovider notebooks
+nbtest: $(READY) ## execute every notebook and solution with nbval, side by side; fails when there is none
+	$(BIN)/python -m pytest -x -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=3600 -p no:cacheprovider notebooks
 
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)

@@ -279,15 +279,14 @@ def bench_stages(rows: list) -> None:
     with torch.no_grad():
         features, target = clouds(images[:128]), clouds(images[128:])
     loss = TopologicalLoss(levels=5).fit(features).to(device)
-    references, on_host = loss.prepare(target), features.cpu()
-    found, grid, host = loss._bars("cloud", features), loss._host_grid(features), pairwise_distances(on_host).numpy()
-    curves = [each.cpu().mT.contiguous().numpy() for each in references]
+    references, on_host, found = loss.prepare(target), features.cpu(), loss.diagrams(features)
+    host = pairwise_distances(on_host).numpy()
 
     def whole() -> None:
         loss(references, clouds(images[:128].requires_grad_())).backward()
 
     def vectors() -> None:
-        loss._distance(curves, found, grid, features.detach().requires_grad_()).backward()
+        loss(references, [Diagram(points.detach().requires_grad_(), mask) for points, mask in found]).backward()
 
     work = {
         "all of it, forward and backward": whole,

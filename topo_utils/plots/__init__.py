@@ -24,6 +24,20 @@ from topo_utils.plots.domains import (
     shares_against_chance,
     superlevel_sets,
 )
+from topo_utils.plots.losses import (
+    cloud_optimisation,
+    costs,
+    critical_edges,
+    gradient_reach,
+    image_optimisation,
+    levels_kept,
+    loss_curves,
+    optimised_paths,
+    representations,
+    scale_traces,
+    signal_against_nulls,
+    values_and_slopes,
+)
 from topo_utils.plots.models import (
     gradient_norms,
     image_rows,
@@ -33,25 +47,13 @@ from topo_utils.plots.models import (
     training_curves,
 )
 from topo_utils.plots.topology import (
-    cloud_optimisation,
-    costs,
-    critical_edges,
     curves,
     diagrams_and_landscapes,
     diagrams_side_by_side,
-    gradient_reach,
     heat_maps,
-    image_optimisation,
-    levels_kept,
-    loss_curves,
     matching,
-    optimised_paths,
-    representations,
     rips_complexes,
-    scale_traces,
-    signal_against_nulls,
     strips,
-    values_and_slopes,
 )
 
 __all__ = [

@@ -104,7 +104,8 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], atte
             kernel_name="python3",
             progress_bar=False,
             stdout_file=sys.stdout,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of unencrypted sockets on this very machine
+            # it warns of unencrypted sockets on this very machine, and reports the sockets that are gone after Ctrl-C
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         raise RunError(
