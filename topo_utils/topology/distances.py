@@ -5,7 +5,7 @@ match by the maximum norm, the Wasserstein distances by the Euclidean norm (inte
 (d - b) / √2 from a bar; gudhi's default is the maximum norm there too.
 
 A bar that never dies is matched with a bar that never dies, at the distance of their births; where the diagrams differ in
-the number of these, the distance is infinite, as in gudhi.
+the number of these, the distance is infinite.
 """
 
 from __future__ import annotations
@@ -24,19 +24,34 @@ if TYPE_CHECKING:
 
 
 def bottleneck(x: Diagram, y: Diagram) -> float:
-    """Bottleneck distance of two single diagrams, exact, by gudhi: the longest match of the best matching.
+    """Bottleneck distance of two single diagrams, exact: the longest match of the best matching.
 
-    Cohen-Steiner, Edelsbrunner & Harer, "Stability of persistence diagrams", Discrete Comput. Geom. 37, 2007.
+    Cohen-Steiner, Edelsbrunner & Harer, "Stability of persistence diagrams", Discrete Comput. Geom. 37, 2007. It is the
+    least ε, by bisection among the lengths that a match can have, for which the bars longer than 2 ε find different
+    partners within ε, those of ``x`` in ``y`` and those of ``y`` in ``x``; then one matching serves both (Mendelsohn &
+    Dulmage, "Some generalizations of the problem of distinct representatives", Canad. J. Math. 10, 1958). The matchings
+    are scipy's. (gudhi 3.13 misses some matchings: its distance, exact or not, is too large for about one pair in 200.)
 
     Raises
     ------
     TypeError, ValueError
         ``x`` or ``y`` is no diagram, or a batch.
     """
-    from gudhi import bottleneck_distance  # here, so that this package imports without it
-
-    bars = [_single(name, diagram).detach().double().cpu().numpy() for name, diagram in (("x", x), ("y", y))]
-    return float(bottleneck_distance(*bars, e=0))  # the default, an approximation, may be wrong in the last bits
+    (x, births), (y, others) = (_split(_single(name, each).detach().double()) for name, each in (("x", x), ("y", y)))
+    if len(births) != len(others):
+        return math.inf
+    endless = (births.sort().values - others.sort().values.to(births)).abs()  # on a line, the order is an optimal matching
+    lengths = (x[:, None] - y[None].to(x)).abs().amax(-1)
+    halves = [(bars[:, 1] - bars[:, 0]) / 2 for bars in (x, y.to(x))]
+    candidates = torch.cat([lengths.flatten(), *halves, endless, endless.new_zeros(1)]).unique()
+    candidates = candidates[candidates >= endless.max().item() if len(endless) else slice(None)]
+    low, high = 0, len(candidates) - 1  # the largest one serves: every bar reaches the diagonal
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (
+            (low, middle) if _suffices(lengths <= candidates[middle], *halves, candidates[middle]) else (middle + 1, high)
+        )
+    return float(candidates[low])
 
 
 def wasserstein(x: Diagram, y: Diagram, order: int = 2) -> Float[Tensor, "*batch"]:
@@ -107,6 +122,17 @@ def _wasserstein(x: Tensor, y: Tensor, order: int) -> Tensor:
         births.sort().values - others.sort().values,  # on a line, the order is an optimal matching
     ]
     return torch.linalg.vector_norm(torch.cat(lengths), ord=order)
+
+
+def _suffices(near: Tensor, left: Tensor, right: Tensor, length: Tensor) -> bool:
+    """Whether all bars that are farther than ``length`` from the diagonal, ``left`` and ``right``, find near partners."""
+    from scipy.optimize import linear_sum_assignment  # here, so that this package imports without it
+
+    for pairs in (near[left > length], near.mT[right > length]):
+        missing = ~pairs.cpu().numpy()
+        if len(missing) > missing.shape[1] or missing[linear_sum_assignment(missing)].any():
+            return False
+    return True
 
 
 @torch.no_grad()
