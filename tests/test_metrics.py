@@ -45,6 +45,21 @@ def test_an_unknown_metric_is_an_error_that_says_where_one_is_added(name):
         described(name)
 
 
+# what a record says of itself and of where a model comes from
+ORIGIN = {
+    "run",
+    "notebook",
+    "model",
+    "data",
+    "code",
+    "family",
+    "item_shape",
+    "train_items",
+    "train_digest",
+    "features_digest",
+}
+
+
 def columns(file):
     with file.open(newline="") as lines:
         return next(csv.reader(lines))
@@ -57,9 +72,7 @@ def test_every_column_of_a_published_table_is_a_parameter_or_a_metric(table):
     declared = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     parameters = set(re.findall(r"^(\w+)[^=\n]*=", declared, re.MULTILINE))
     configured = {field for schema in RunConfig.__subclasses__() for field in schema.model_fields}
-    for name in (
-        set(columns(paths.RESULTS / f"{table}.csv")) - parameters - configured - {"run", "notebook", "model", "data"}
-    ):
+    for name in set(columns(paths.RESULTS / f"{table}.csv")) - parameters - configured - ORIGIN:
         described(name)
 
 

@@ -253,3 +253,11 @@ def test_bad_draws_are_named(change, error, message):
     arguments = {"real": torch.randn(9, 3), "generated": torch.randn(9, 3), "cloud_size": 4} | change
     with pytest.raises(error, match=message):
         evaluation.bottleneck_distances(**arguments)
+
+
+def test_all_generated_items_are_drawn_from():
+    real, first = torch.randn(60, 2), torch.randn(20, 2)
+    found = [
+        evaluation.bottleneck_distances(real, torch.cat([first, scale * torch.randn(40, 2)]), 20, 4) for scale in (0.1, 9.0)
+    ]
+    assert found[0]["bottleneck_h0"] < 0.5 * found[1]["bottleneck_h0"]

@@ -83,13 +83,13 @@ def row(components):
 
 
 def test_scores_by_hand():
-    counted, wanted = [1, 1, 2, 7], torch.tensor([1, 2, 2, 3])
+    counted, wanted = [1, 1, 1, 2, 7], torch.tensor([1, 2, 3, 2, 3])
     scores = betti_scores(torch.cat([row(n) for n in counted]), wanted, dimension=0)
-    assert scores["accuracy"] == 0.5
-    assert scores["mean_absolute_error"] == (0 + 1 + 0 + 4) / 4
-    assert scores["precision"] == pytest.approx((1 / 2 + 1 + 0) / 3)  # of the classes 1, 2, 3; 7 was never wanted
+    assert scores["accuracy"] == 0.4
+    assert scores["mean_absolute_error"] == (0 + 1 + 2 + 0 + 4) / 5
+    assert scores["precision"] == pytest.approx((1 / 3 + 1 + 0) / 3)  # of the classes 1, 2, 3; 7 was never wanted
     assert scores["recall"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert scores["f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert scores["f1"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert scores["f1"] == pytest.approx(f1_score(wanted, counted, labels=[1, 2, 3], average="macro", zero_division=0))
 
 
