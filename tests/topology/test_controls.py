@@ -83,6 +83,13 @@ def test_null_references_keep_moments_and_lose_the_shape(kind):
     assert torch.equal(null(null.prepare(circle), circle), null(circle, circle))
 
 
+def test_the_gaussian_null_has_the_covariance_of_its_reference():
+    """That of a sample, with n - 1, which a large cloud would not tell from n."""
+    four = torch.tensor([[0.0, 0.0], [2.0, 1.0], [0.0, 3.0], [-2.0, 0.0]])
+    points = NullReference(TopologicalLoss(), "gaussian").null(four.expand(20_000, 4, 2)).flatten(0, 1)
+    torch.testing.assert_close(points.T.cov(), torch.tensor([[8 / 3, 2 / 3], [2 / 3, 2.0]]), atol=0.06, rtol=0)
+
+
 def test_wrong_use_is_named():
     with pytest.raises(ValueError, match="wanted as many clouds and points"):
         DistanceMatching()(torch.randn(8, 2), torch.randn(9, 2))

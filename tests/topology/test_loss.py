@@ -6,8 +6,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from topo_utils.topology import Diagram, TopologicalLoss, pairwise_distances
 
@@ -49,6 +51,21 @@ def test_the_loss_is_the_integral_of_the_formula():
     loss = TopologicalLoss(grid_size=2001).fit(far)
     # tents min(t, 2 - t) and min(t, 4 - t): they differ by 2t - 2 on [1, 2] and by 4 - t on [2, 4]
     assert loss(near, far).item() == pytest.approx(4 / 3 + 8 / 3, rel=1e-3)
+
+
+def test_the_loss_of_persistence_images_is_that_of_the_formula():
+    """Eight pixels from 0 to 1.25 times the latest death, and two σ more of births below; σ in pixels."""
+    near, far = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    loss = TopologicalLoss(representation="image", grid_size=8, sigma=1.5, weights=(1, 0)).fit(far)
+    pixel = 5 / 8
+    sigma = 1.5 * pixel
+    births, persistences = np.linspace(-2 * sigma, 5, 9), np.linspace(0, 5, 9)
+
+    def image(death):
+        x, y = (norm.cdf((edges - at) / sigma) for edges, at in ((births, 0), (persistences, death)))
+        return death * np.outer(np.diff(x), np.diff(y))
+
+    assert loss(near, far).item() == pytest.approx(np.square(image(2) - image(4)).sum(), rel=1e-5)
 
 
 def test_scale_free_ignores_size_and_the_plain_loss_does_not(clouds):

@@ -155,11 +155,15 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(digits, features, tmp_
         with pytest.raises(RuntimeError, match="went down"):
             train(config, digits, features, folder=tmp_path)
     assert (tmp_path / CHECKPOINT).exists()
+    epochs = []
+    monkeypatch.setattr(TrainingVAE, "on_train_epoch_start", lambda self: (start(self), epochs.append(self.current_epoch)))
     resumed = train(config, digits, features, folder=tmp_path)
     assert equal(resumed, whole)
     assert resumed.history["loss"].tolist() == whole.history["loss"].tolist()
-    again = train(config, digits, features, folder=tmp_path)  # nothing is left to do
+    assert epochs == [2], "what was done is not done again, which would give the same"
+    again = train(config, digits, features, folder=tmp_path)
     assert equal(again, whole)
+    assert epochs == [2]
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_over(digits, features, tmp_path, capsys):
@@ -208,6 +212,12 @@ def test_plain_lines_are_printed_in_batch(digits, features, capsys):
     train(SMALL, digits, features, progress="lines")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines if "epoch" in line] == [["vae", "epoch", "1/2"], ["vae", "epoch", "2/2"]]
+
+
+def test_plain_lines_are_five_or_six_of_many_epochs(digits, features, capsys):
+    train(SMALL.replace(epochs=13), (digits[0].subset(SMALL.batch_size), digits[1]), features, progress="lines")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines if "epoch" in line] == ["3/13", "6/13", "9/13", "12/13", "13/13"]
 
 
 def test_a_bar_counts_every_step_of_the_whole_training_and_is_seldom_drawn(digits, features, capsys, monkeypatch):
