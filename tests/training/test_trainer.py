@@ -215,9 +215,12 @@ def test_plain_lines_are_printed_in_batch(digits, features, capsys):
 
 
 def test_plain_lines_are_five_or_six_of_many_epochs(digits, features, capsys):
-    train(SMALL.replace(epochs=13), (digits[0].subset(SMALL.batch_size), digits[1]), features, progress="lines")
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[2] for line in lines if "epoch" in line] == ["3/13", "6/13", "9/13", "12/13", "13/13"]
+    few = digits[0].subset(SMALL.batch_size), digits[1]
+    trained = train(SMALL.replace(epochs=13), few, features, progress="lines")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "epoch" in line]
+    assert [line[2] for line in lines] == ["3/13", "6/13", "9/13", "12/13", "13/13"]
+    values = trained.history["reconstruction"].iloc[[2, 5, 8, 11, 12]]
+    assert [line[line.index("reconstruction") + 1] for line in lines] == [f"{value:.4g}" for value in values]
 
 
 def test_a_bar_counts_every_step_of_the_whole_training_and_is_seldom_drawn(digits, features, capsys, monkeypatch):

@@ -299,8 +299,10 @@ class TopologicalLoss(nn.Module):
                 for name, each in (("reference", reference), ("cloud", cloud)):
                     euclidean(name, checked(name, each))  # names the one that is to blame
                 raise
-            halves = [[Diagram(points[half], mask[half]) for points, mask in both] for half in (0, 1)]
-            return self._vectors(halves[0]), halves[1]
+            wanted, got = ([Diagram(points[half], mask[half]) for points, mask in both] for half in (0, 1))
+            if not reference.requires_grad:  # a stack with a cloud that does would make it so
+                wanted = [Diagram(points.detach(), mask) for points, mask in wanted]
+            return self._vectors(wanted), got
         return self._vectors(self._diagrams_on_grid("reference", reference)), self._diagrams_on_grid("cloud", cloud)
 
     def _check_vectors(self, vectors: list) -> None:
