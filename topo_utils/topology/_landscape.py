@@ -1,9 +1,9 @@
 """Landscapes of batches of diagrams on a grid, and how far they are from others, in compiled loops.
 
 At each grid point the tents of the bars that are alive are kept in descending order by insertion; nothing of the size of
-all tents at all grid points is ever held. O(bars · grid · levels) at worst a cloud. The bars that end last, and of these the
-ones that are born first, come first: those that are born together, as in H0, or end together, as loops that never die,
-are so appended and never moved.
+all tents at all grid points is ever held. O(bars · grid · levels) at worst a cloud. The bars that end last come first,
+those that end together as they are given, which is by birth: the bars of H0, born together, and loops that never die,
+which end together, are so appended and never moved.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def landscapes(points, grid, levels):
 def _fill(values, owners, bars, grid):
     levels = values.shape[1]
     alive = np.zeros(len(grid), np.int64)
-    by_birth = np.argsort(bars[:, 0], kind="mergesort")
-    for bar in by_birth[np.argsort(-bars[by_birth, 1], kind="mergesort")]:
+    for bar in np.argsort(-bars[:, 1], kind="mergesort"):
         birth, death = bars[bar]
         for t in range(np.searchsorted(grid, birth, side="right"), np.searchsorted(grid, death)):
             tent = min(grid[t] - birth, death - grid[t])
