@@ -103,6 +103,9 @@ def assert_same(config, trained, weights, rows):
     {"gamma_generated": 1.0, "regularizer": "energy"},
     {"gamma_latent": 3.0, "regularizer": "gaussian"},
     {"gamma_reconstruction": 20.0, "regularizer": "shuffled"},
+    {"prior": "mixture"},
+    {"prior": "mixture", "beta": 0.3, "gamma_latent": 3.0, "gamma_generated": 20.0},
+    {"prior": "vamp", "gamma_generated": 20.0},
 )
 def test_a_vae_of_points(options, torus):
     config = POINTS.replace(**options)
@@ -112,6 +115,7 @@ def test_a_vae_of_points(options, torus):
 @cases(
     {},
     {"gamma_reconstruction": 10.0},
+    {"prior": "vamp"},
     {"gamma_sample": 1e4},
     {"gamma_sample": 300.0, "representation": "image", "gamma_generated": 1e4},
 )
