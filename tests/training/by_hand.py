@@ -5,7 +5,7 @@ Plain loops, Adam, and the proposal's formulas. Of the package only networks, da
 
 Streams of random numbers, all derived from the run's seed: "initial weights" before the network is made, ("step", n) before
 step n of the whole training, ("order", epoch) for the batches, "grid" for the clouds that a grid is calibrated on, and
-("validation", index) for the noise of a batch of validation items.
+("validation", index) for the noise of a batch of validation items, or of the codes at which a learned prior's KL is taken.
 """
 
 from __future__ import annotations
@@ -158,16 +158,16 @@ def vae_by_hand(config, train, validation, features, loss_of=loss_of):
         size = config.cloud_size
         return torch.stack([points[start : start + size] for start in range(0, len(points) - size + 1, size)])
 
-    def terms_of(x, noisy):
+    def terms_of(x, noise, noisy):
         mean, log_variance = network.encoder(x).chunk(2, 1)
-        z = mean + (log_variance / 2).exp() * torch.randn(mean.shape)
+        z = mean + (log_variance / 2).exp() * noise
         parameters = network.decoder(z if noisy else mean)
         kl = divergence(mean, log_variance, z)
         return mean, parameters, {"reconstruction": nats_by_hand(network, parameters, x).mean(), "kl": kl.mean()}
 
     def objective(chosen):
         x = train.items[chosen]
-        mean, parameters, terms = terms_of(x, noisy=True)
+        mean, parameters, terms = terms_of(x, torch.randn(len(x), config.latent_dimension), noisy=True)
         expected = parameters if x.ndim == 2 else torch.sigmoid(parameters)
 
         def generated():
@@ -186,7 +186,12 @@ def vae_by_hand(config, train, validation, features, loss_of=loss_of):
         return terms["reconstruction"] + config.beta * terms["kl"], terms, comparisons
 
     def validate():
-        return {name: value.item() for name, value in terms_of(validation.items, noisy=False)[2].items()}
+        noise = [
+            torch.randn(len(x), config.latent_dimension, generator=generator(config.seed, "validation", index))
+            for index, x in enumerate(validation.items.split(VALIDATION_BATCH))
+        ]
+        terms = terms_of(validation.items, torch.cat(noise), noisy=False)[2]
+        return {name: value.item() for name, value in terms.items()}
 
     rows = train_by_hand(config, train, network, objective, validate)
     return network.state_dict(), rows

@@ -80,7 +80,10 @@ def assert_same(config, trained, weights, rows):
     assert difference(got, weights) < 1e-3 * config.learning_rate
     wanted, history = pd.DataFrame(rows), trained.history.drop(columns=TIMES)
     assert set(history) == set(wanted)
-    pd.testing.assert_frame_equal(history[list(wanted)], wanted, rtol=1e-5)
+    of_a_density = [name for name in wanted if name.endswith("kl")]  # a small difference of larger numbers
+    pd.testing.assert_frame_equal(history[of_a_density], wanted[of_a_density], rtol=1e-5, atol=1e-5)
+    rest = list(wanted.columns.difference(of_a_density))
+    pd.testing.assert_frame_equal(history[rest], wanted[rest], rtol=1e-5)
 
 
 @cases(

@@ -12,6 +12,7 @@ from torch import Tensor
 from topo_utils.config import VAEConfig
 from topo_utils.datasets import Dataset
 from topo_utils.models.vae import VAE
+from topo_utils.seed import generator
 from topo_utils.training.loader import Batch
 from topo_utils.training.module import Comparisons, Training
 
@@ -56,12 +57,13 @@ class TrainingVAE(Training):
     def compare(self, name: str, batch: Batch, make: Callable[[], Tensor]) -> Tensor:
         return self.regularizers[name](batch.references[name], make())
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         x = batch.items
         posterior = self.model.encode(x)
         parameters = self.model.parameters_of(posterior.mean)
+        z = posterior.sample(generator(self.config.seed, "validation", index))
         terms = {
             "reconstruction": self.model.likelihood.nats(parameters, x),
-            "kl": self.model.prior.kl(posterior, posterior.sample()),
+            "kl": self.model.prior.kl(posterior, z),
         }
         self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, **self.over(x))
