@@ -160,7 +160,7 @@ def overlaid(rows: dict[str, tuple[Float[Tensor, "n d"], dict[str, Float[Tensor,
 def principal_plane(
     cloud: Float[Tensor, "n d"], others: Float[Tensor, "m d"] | None = None
 ) -> tuple[Float[np.ndarray, "m 2"], float]:
-    """Coordinates on the first two principal axes of a cloud, of it or of other points; and the share of its variance there.
+    """Coordinates on the first two principal axes of a cloud, of it or of other points; and the share of its variance.
 
     The sign of an axis is arbitrary; it is fixed so that the largest coordinate of the cloud is positive.
     """
