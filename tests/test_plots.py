@@ -76,6 +76,7 @@ def regulariser_figures(levels, grid):
         "levels": plots.levels_kept([1, "all"], {"H0": torch.rand(2, 2), "H1": torch.rand(2, 2)}),
         "scale": plots.scale_traces(traces),
         "signal": plots.signal_against_nulls({n: torch.rand(6, 2, 2) + 0.1 for n in (16, 32)}, ("real", "Gaussian")),
+        "overlaid": plots.overlaid({"codes": (torch.randn(40, 3), {n: torch.randn(30, 3) for n in ("own", "fitted")})}),
         "norms": plots.gradient_norms({0: pairs, 10: pairs}, {0: 1.0, 10: 30.0}),
         "costs": plots.costs({"pairing": ((32, 64), {"rips": [0.1, 0.4], "ripser": [1.0]})}),
     }
@@ -108,7 +109,7 @@ def domain_figures(diagrams):
 
 
 PICTURES = {"image_rows", "latent", "optimisation", "paths", "image"}  # some of their panels show no quantity on an axis
-PICTURES |= {"items over diagrams", "chance"}
+PICTURES |= {"items over diagrams", "chance", "overlaid"}
 NO_AXES = {"items", "superlevel sets"}
 
 
@@ -204,3 +205,13 @@ def test_the_principal_plane_keeps_most_variance():
     np.testing.assert_allclose(points.var(axis=0), [25, 9], rtol=0.3)
     turned, _ = plots.principal_plane(-cloud)
     np.testing.assert_allclose(np.abs(turned), np.abs(points), rtol=1e-4, atol=1e-4)
+
+
+def test_other_points_are_placed_on_the_axes_of_the_cloud():
+    cloud = torch.tensor([[1.0, 2.0, 0.0], [-5.0, 2.0, 0.0], [-2.0, 3.0, 0.0], [-2.0, 1.0, 0.0]])  # centre (-2, 2, 0)
+    other = torch.tensor([[0.0, 7.0, 9.0]])
+    placed, share = plots.principal_plane(cloud, other)
+    assert share == 1
+    np.testing.assert_allclose(np.abs(placed), [[2, 5]], atol=1e-12)
+    origin, _ = plots.principal_plane(cloud, cloud.mean(0, keepdim=True))
+    np.testing.assert_allclose(origin, 0, atol=1e-12)

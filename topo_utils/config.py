@@ -169,6 +169,11 @@ class VAEConfig(RunConfig):
 
     latent_dimension: Annotated[int, Field(ge=1)] = 10
     beta: Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler term")] = 1.0
+    prior: Annotated[
+        Literal["standard", "mixture", "vamp"], Field(description="p(z): N(0, I), or Gaussians that are learned")
+    ] = "standard"
+    prior_components: Annotated[int, Field(ge=1, description="Gaussians of a learned prior")] = 50
+    prior_learning_rate: Annotated[float, Field(gt=0, description="of a learned prior's own parameters")] = 5.0e-3
     gamma_latent: Annotated[Gamma, Field(description="F(x) against the posterior means, scale-free")] = 0.0
     gamma_reconstruction: Annotated[Gamma, Field(description="F(x) against F(x̂)")] = 0.0
     gamma_generated: Annotated[Gamma, Field(description="F(x) against F(G(z)), z from the prior")] = 0.0

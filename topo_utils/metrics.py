@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 #: What tells the rows of one record from each other, beside the metrics: of which model, on which data set.
 FACTORS = ("model", "data")
+AGGREGATE = "_aggregate"
 
 
 class Metric(NamedTuple):
@@ -53,7 +54,8 @@ def _told_apart(null: str) -> dict[str, Metric]:
 
 
 #: Every metric by its name. One whose name ends in ``_n`` and whose meaning has ``{n}`` is there for any number:
-#: ``h0_gaussian_64``.
+#: ``h0_gaussian_64``. With ``_aggregate`` at its end, a name stands for the same metric of samples whose codes are drawn
+#: from a density fitted to the codes of the training items.
 METRICS: dict[str, Metric] = {
     # a VAE
     "reconstruction_error": Metric("reconstruction error of an item, squared", "squared data units", "lower"),
@@ -108,6 +110,9 @@ def metric(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
+    if name.endswith(AGGREGATE):
+        own = metric(name.removesuffix(AGGREGATE))
+        return own._replace(meaning=f"{own.meaning}, codes from the fitted density")
     stem, _, number = name.rpartition("_")
     family = METRICS.get(f"{stem}_n")
     if number.isdecimal() and family is not None and "{n}" in family.meaning:

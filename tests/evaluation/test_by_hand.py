@@ -13,7 +13,9 @@ from torch.nn.functional import one_hot
 from topo_utils import evaluation
 from topo_utils.datasets import Dataset, graphs, load, molecules, proteins
 from topo_utils.datasets.shapes import CIRCLE, Points
+from topo_utils.metrics import described
 from topo_utils.models.features import Identity
+from topo_utils.models.priors import Aggregate
 from topo_utils.models.vae import Posterior
 
 
@@ -140,6 +142,9 @@ def test_another_family_with_encode_decode_and_sample_is_evaluated():
     assert without == {name: full[name] for name in without}
 
 
+ENDS = ("", "_standard_error")  # of the bottleneck distances; the floors are no model's
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_evaluate_is_of_the_split_and_of_as_many_samples_of_the_seed(digits, features, seed):
     from topo_utils.models.features import Classifier
@@ -148,11 +153,20 @@ def test_evaluate_is_of_the_split_and_of_as_many_samples_of_the_seed(digits, fea
     train, data = digits[0], digits[1].subset(40)
     model, judge = VAE(data.shape, 3, width=8), Classifier(data.shape, 10).eval().requires_grad_(False)
     samples = evaluation.sample(model.eval(), 40, seed)
-    assert evaluation.evaluate(model, data, train, features, judge, seed) == {
+    density = Aggregate.fit(model, train.items, 10, seed)
+    fitted = evaluation.evaluate_samples(
+        evaluation.sample(model, 40, seed, density=density), data, train, features, judge, seed
+    )
+    names = ["frechet_classifier", "confident_samples", *(f"bottleneck_h{h}{end}" for h in (0, 1) for end in ENDS)]
+    found = evaluation.evaluate(model, data, train, features, judge, seed)
+    assert found == {
         **evaluation.reconstruction(model, data.items),
         "interpolation_cycle_error": evaluation.cycle_error(model, data.items, seed=seed),
         **evaluation.evaluate_samples(samples, data, train, features, judge, seed),
+        **{f"{name}_aggregate": fitted[name] for name in names},
     }
+    assert all(described(name) for name in found)
+    assert found["frechet_classifier_aggregate"] != found["frechet_classifier"]
     assert not torch.equal(samples, evaluation.sample(model, 40, seed + 1))
 
 

@@ -35,7 +35,7 @@ def test_images_come_back_in_their_shape(shape):
 def test_items_of_every_domain_come_back_in_their_shape(domain, shape):
     model = VAE(shape, 4, domain, width=4)
     x = torch.rand(3, *shape)
-    posterior, parameters = model(x)
+    posterior, _, parameters = model(x)
     assert model.reconstruct(x).shape == x.shape
     assert model.likelihood.nats(parameters, x).shape == posterior.kl().shape == (3,)
 

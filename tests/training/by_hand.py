@@ -5,7 +5,7 @@ Plain loops, Adam, and the proposal's formulas. Of the package only networks, da
 
 Streams of random numbers, all derived from the run's seed: "initial weights" before the network is made, ("step", n) before
 step n of the whole training, ("order", epoch) for the batches, "grid" for the clouds that a grid is calibrated on, and
-("validation", index) for the noise of a batch of validation items.
+("validation", index) for the noise of a batch of validation items, or of the codes at which a learned prior's KL is taken.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def train_by_hand(config, train, network, objective, validate, after_step=lambda
     ``objective(chosen)`` gives, for the items with these indices, the loss without regulariser, its terms, and for each
     comparison a function that makes it. ``validate()`` gives the columns of the validation.
     """
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    prior = [weight for name, weight in network.named_parameters() if name.startswith("prior.")]
+    rest = [weight for name, weight in network.named_parameters() if not name.startswith("prior.")]
+    optimizer = torch.optim.Adam(rest, lr=config.learning_rate)
+    if prior:
+        optimizer.add_param_group({"params": prior, "lr": config.prior_learning_rate})
     per_epoch, rows = len(train) // config.batch_size, []
     for epoch in range(config.epochs):
         order = torch.randperm(len(train), generator=generator(config.seed, "order", epoch))
@@ -121,26 +125,53 @@ def vae_by_hand(config, train, validation, features, loss_of=loss_of):
     codes = features.features(train.items)
     losses = calibrated_losses(config, train, codes, loss_of)
     seed_everything(config.seed, "initial weights")
-    network = VAE(train.shape, config.latent_dimension, train.domain.name, config.width)
+    network = VAE(
+        train.shape, config.latent_dimension, train.domain.name, config.width, config.prior, config.prior_components
+    )
+    if config.prior == "vamp":
+        chosen = torch.randperm(len(train))[: config.prior_components]
+        network.prior.inputs.data = train.items[chosen].clone()
+
+    def log_density(z, mean, log_variance):
+        return -((z - mean) ** 2 / log_variance.exp() + log_variance + math.log(2 * math.pi)).sum(-1) / 2
+
+    def components():
+        if config.prior == "mixture":
+            return network.prior.logits.softmax(0), network.prior.means, network.prior.log_variances
+        mean, log_variance = network.encoder(network.prior.inputs).chunk(2, 1)
+        return torch.full((len(mean),), 1 / len(mean)), mean, log_variance
+
+    def divergence(mean, log_variance, z):
+        if config.prior == "standard":
+            return (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        density = sum(w * log_density(z, m, v).exp() for w, m, v in zip(*components(), strict=True))
+        return log_density(z, mean, log_variance) - density.log()
+
+    def drawn(count):
+        if config.prior == "standard":
+            return torch.randn(count, config.latent_dimension)
+        weights, means, log_variances = components()
+        of = torch.multinomial(weights, count, replacement=True)
+        return means[of] + (log_variances[of] / 2).exp() * torch.randn(count, config.latent_dimension)
 
     def clouds(points):
         size = config.cloud_size
         return torch.stack([points[start : start + size] for start in range(0, len(points) - size + 1, size)])
 
-    def terms_of(x, noisy):
+    def terms_of(x, noise, noisy):
         mean, log_variance = network.encoder(x).chunk(2, 1)
-        z = mean + (log_variance / 2).exp() * torch.randn(mean.shape) if noisy else mean
-        parameters = network.decoder(z)
-        kl = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        z = mean + (log_variance / 2).exp() * noise
+        parameters = network.decoder(z if noisy else mean)
+        kl = divergence(mean, log_variance, z)
         return mean, parameters, {"reconstruction": nats_by_hand(network, parameters, x).mean(), "kl": kl.mean()}
 
     def objective(chosen):
         x = train.items[chosen]
-        mean, parameters, terms = terms_of(x, noisy=True)
+        mean, parameters, terms = terms_of(x, torch.randn(len(x), config.latent_dimension), noisy=True)
         expected = parameters if x.ndim == 2 else torch.sigmoid(parameters)
 
         def generated():
-            parameters = network.decoder(torch.randn(mean.shape))
+            parameters = network.decoder(drawn(len(mean)))
             return parameters if x.ndim == 2 else torch.sigmoid(parameters)
 
         def sample(items):
@@ -155,7 +186,12 @@ def vae_by_hand(config, train, validation, features, loss_of=loss_of):
         return terms["reconstruction"] + config.beta * terms["kl"], terms, comparisons
 
     def validate():
-        return {name: value.item() for name, value in terms_of(validation.items, noisy=False)[2].items()}
+        noise = [
+            torch.randn(len(x), config.latent_dimension, generator=generator(config.seed, "validation", index))
+            for index, x in enumerate(validation.items.split(VALIDATION_BATCH))
+        ]
+        terms = terms_of(validation.items, torch.cat(noise), noisy=False)[2]
+        return {name: value.item() for name, value in terms.items()}
 
     rows = train_by_hand(config, train, network, objective, validate)
     return network.state_dict(), rows

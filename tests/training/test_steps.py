@@ -80,7 +80,10 @@ def assert_same(config, trained, weights, rows):
     assert difference(got, weights) < 1e-3 * config.learning_rate
     wanted, history = pd.DataFrame(rows), trained.history.drop(columns=TIMES)
     assert set(history) == set(wanted)
-    pd.testing.assert_frame_equal(history[list(wanted)], wanted, rtol=1e-5)
+    of_a_density = [name for name in wanted if name.endswith("kl")]  # a small difference of larger numbers
+    pd.testing.assert_frame_equal(history[of_a_density], wanted[of_a_density], rtol=1e-5, atol=1e-5)
+    rest = list(wanted.columns.difference(of_a_density))
+    pd.testing.assert_frame_equal(history[rest], wanted[rest], rtol=1e-5)
 
 
 @cases(
@@ -103,6 +106,9 @@ def assert_same(config, trained, weights, rows):
     {"gamma_generated": 1.0, "regularizer": "energy"},
     {"gamma_latent": 3.0, "regularizer": "gaussian"},
     {"gamma_reconstruction": 20.0, "regularizer": "shuffled"},
+    {"prior": "mixture"},
+    {"prior": "mixture", "beta": 0.3, "gamma_latent": 3.0, "gamma_generated": 20.0},
+    {"prior": "vamp", "gamma_generated": 20.0},
 )
 def test_a_vae_of_points(options, torus):
     config = POINTS.replace(**options)
@@ -112,6 +118,7 @@ def test_a_vae_of_points(options, torus):
 @cases(
     {},
     {"gamma_reconstruction": 10.0},
+    {"prior": "vamp"},
     {"gamma_sample": 1e4},
     {"gamma_sample": 300.0, "representation": "image", "gamma_generated": 1e4},
 )

@@ -16,6 +16,7 @@ from topo_utils.evaluation.masks import betti_scores
 from topo_utils.evaluation.samples import sample, sample_quality
 from topo_utils.evaluation.topology import bottleneck_distances
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
+from topo_utils.models.priors import Aggregate
 from topo_utils.seed import generator
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "sample_quality",
 ]
 
+COMPONENTS = 10  # Gaussians of the density that is fitted to the codes, as in Ghosh et al., ICLR 2020
 CLOUD = 128  # features in a cloud of the bottleneck distances, where there are as many
 
 
@@ -48,16 +50,24 @@ def evaluate(
 ) -> dict[str, float]:
     """All metrics of a VAE, or another model with ``encode``, ``decode`` and ``sample``, on one split.
 
-    As many samples are drawn as there are items. The model is put into evaluation mode. Names and meanings of the metrics
-    are in :data:`topo_utils.metrics.METRICS`; errors are those of :func:`evaluate_samples`.
+    As many samples are drawn as there are items: from the model's own prior; and, where it states a ``prior``, once more
+    from a density fitted to the codes of the training items (:class:`~topo_utils.models.priors.Aggregate`): the names of
+    those metrics end in ``_aggregate``. The model is put into evaluation mode. Names and meanings of the metrics are in
+    :data:`topo_utils.metrics.METRICS`; errors are those of :func:`evaluate_samples`.
     """
     _check_data(data, train)
     model.eval()
-    return {
-        **reconstruction(model, data.items),
+    metrics = {
+        **reconstruction(model, data.items, seed),
         "interpolation_cycle_error": cycle_error(model, data.items, seed=seed),
         **evaluate_samples(sample(model, len(data), seed), data, train, features, judge, seed),
     }
+    if getattr(model, "prior", None) is None:
+        return metrics
+    density = Aggregate.fit(model, train.items, min(COMPONENTS, len(train) // 2), seed)
+    fitted = evaluate_samples(sample(model, len(data), seed, density=density), data, train, features, judge, seed)
+    of_samples = {name: value for name, value in fitted.items() if "_floor" not in name and not name.endswith("_n")}
+    return metrics | {f"{name}_aggregate": value for name, value in of_samples.items()}
 
 
 @torch.no_grad()

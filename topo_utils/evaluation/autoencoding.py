@@ -8,30 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from topo_utils.evaluation.checks import check_items
+from topo_utils.seed import generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
 @torch.no_grad()
-def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."]) -> dict[str, float]:
+def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."], seed: int = 0) -> dict[str, float]:
     """Means over the items, from the posterior mean (no noise).
 
     Parameters
     ----------
     model
         Has ``encode``, which gives a :class:`~topo_utils.models.vae.Posterior`, and ``decode``. A model that states a
-        ``likelihood`` (None: it has none) has ``parameters_of`` too.
+        ``likelihood`` (None: it has none) has ``parameters_of`` too; one that states no ``prior`` has N(0, I).
     items
         At least one, finite.
+    seed
+        Of the codes at which the KL to a learned prior is estimated.
 
     Returns
     -------
     dict
         ``reconstruction_error``: ‖x - G(μ(x))‖² summed over the pixels; ``reconstruction_nats``: -log p(x|μ(x)), where
-        there is a likelihood; ``kl``: D_KL(q(z|x) ‖ p(z)) in nats; ``active_units``: latent dimensions whose mean KL is
-        above 0.01 nats (a count; the threshold after Burda et al., "Importance weighted autoencoders", ICLR 2016, section
-        5.2, there on the variance of μ).
+        there is a likelihood; ``kl``: D_KL(q(z|x) ‖ p(z)) in nats; ``active_units``: latent dimensions whose mean KL to
+        N(0, 1) is above 0.01 nats, whatever the prior (a count; the threshold after Burda et al., "Importance weighted
+        autoencoders", ICLR 2016, section 5.2, there on the variance of μ).
 
     Raises
     ------
@@ -44,7 +47,9 @@ def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."]) -> dict[str,
     if getattr(model, "likelihood", None) is not None:
         nats = model.likelihood.nats(model.parameters_of(posterior.mean), items)
         metrics["reconstruction_nats"] = nats.mean().item()
+    prior = getattr(model, "prior", None)
+    kl = posterior.kl() if prior is None else prior.kl(posterior, posterior.sample(generator(seed, "kl")))
     return metrics | {
-        "kl": posterior.kl().mean().item(),
+        "kl": kl.mean().item(),
         "active_units": int((posterior.kl_by_dimension().mean(0) > 0.01).sum()),
     }

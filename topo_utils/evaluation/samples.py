@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from topo_utils.datasets import Dataset
 from topo_utils.evaluation.checks import check_items, check_same_kind
+from topo_utils.models.priors import Aggregate
 from topo_utils.seed import generator
 from topo_utils.topology.checks import check_count
 
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def sample(
-    model: nn.Module, count: int, seed: int = 0, condition: Int[Tensor, " count"] | None = None, device: str = "cpu"
+    model: nn.Module,
+    count: int,
+    seed: int = 0,
+    condition: Int[Tensor, " count"] | None = None,
+    device: str = "cpu",
+    density: Aggregate | None = None,
 ) -> Float[Tensor, "count ..."]:
-    """New items that ``model.sample`` makes: of a VAE G(z), z ~ N(0, I); of a diffusion model what it makes of noise.
+    """New items that ``model.sample`` makes: of a VAE G(z), z ~ p(z); of a diffusion model what it makes of noise.
 
     Parameters
     ----------
@@ -28,6 +34,8 @@ def sample(
         Class of each item ``(count,)``, for a model that was made with classes.
     device
         Where they are made. Noise is drawn on the CPU, so that it is the same everywhere; items and model come back to it.
+    density
+        Gives the codes of a VAE in place of its prior.
 
     Raises
     ------
@@ -37,7 +45,8 @@ def sample(
     check_count("count", count)
     model.to(device)
     try:
-        return model.sample(count, generator(seed, "samples"), condition=condition).cpu()
+        chosen = {} if density is None else {"density": density}
+        return model.sample(count, generator(seed, "samples"), condition=condition, **chosen).cpu()
     finally:
         model.cpu()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from topo_utils.models import networks
-from topo_utils.topology.checks import check_count
+from topo_utils.models.priors import PRIORS, Aggregate, Prior
+from topo_utils.topology.checks import check_count, check_option
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,9 +22,18 @@ class Posterior(NamedTuple):
     mean: Float[Tensor, "batch latent"]
     log_variance: Float[Tensor, "batch latent"]
 
-    def sample(self) -> Float[Tensor, "batch latent"]:
-        """z = μ + σ ε with ε from torch's global generator (the reparametrisation trick)."""
-        return self.mean + torch.exp(self.log_variance / 2) * torch.randn_like(self.mean)
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "batch latent"]:
+        """z = μ + σ ε (the reparametrisation trick), ε from a CPU generator, or from torch's global one."""
+        if generator is None:
+            noise = torch.randn_like(self.mean)
+        else:
+            noise = torch.randn(self.mean.shape, generator=generator).to(self.mean)
+        return self.mean + torch.exp(self.log_variance / 2) * noise
+
+    def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
+        """log q(z|x) in nats, one code an item."""
+        squares = (z - self.mean).square() * torch.exp(-self.log_variance)
+        return -(squares + self.log_variance + math.log(2 * math.pi)).sum(1) / 2
 
     def kl(self) -> Float[Tensor, " batch"]:
         """D_KL(q(z|x) ‖ N(0, I)) in nats (Kingma & Welling 2014, appendix B)."""
@@ -46,14 +57,29 @@ class VAE(nn.Module):
         One of :data:`networks.DOMAINS`.
     width
         Channels of the first convolution; hidden layers are a multiple of it.
+    prior
+        Name of p(z), one of :data:`priors.PRIORS`.
+    components
+        Gaussians of a learned prior.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dimension: int, domain: str = "images", width: int = 32):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dimension: int,
+        domain: str = "images",
+        width: int = 32,
+        prior: str = "standard",
+        components: int = 50,
+    ):
         super().__init__()
         self.shape, self.latent_dimension, self.domain = tuple(shape), latent_dimension, domain
         self.encoder = networks.encoder(domain, self.shape, width, 2 * latent_dimension)
         self.decoder = networks.decoder(domain, self.shape, width, latent_dimension)
         self.likelihood = networks.likelihood(domain, self.shape)
+        check_option("prior", prior, tuple(PRIORS))
+        check_count("components", components)
+        self.prior = PRIORS[prior](self, components)
 
     def encode(self, x: Float[Tensor, "batch ..."]) -> Posterior:
         """Posterior of each item."""
@@ -77,9 +103,13 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, count: int, generator: torch.Generator | None = None, condition: None = None
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        condition: None = None,
+        density: Prior | Aggregate | None = None,
     ) -> Float[Tensor, "count ..."]:
-        """New items: mean items G(z) of codes z ~ N(0, I).
+        """New items: mean items G(z) of codes z ~ p(z).
 
         Parameters
         ----------
@@ -90,6 +120,8 @@ class VAE(nn.Module):
             one.
         condition
             None: a VAE knows no classes.
+        density
+            Gives the codes in place of the model's own prior.
 
         Raises
         ------
@@ -99,11 +131,13 @@ class VAE(nn.Module):
         check_count("count", count)
         if condition is not None:
             raise ValueError(f"condition: wanted None for a VAE, which knows no classes, got a {type(condition).__name__}")
-        here = next(self.parameters()).device
-        drawn_on = here if generator is None else generator.device
-        return self.decode(torch.randn(count, self.latent_dimension, generator=generator, device=drawn_on).to(here))
+        codes = (self.prior if density is None else density).sample(count, generator)
+        return self.decode(codes.to(next(self.parameters()).device))
 
-    def forward(self, x: Float[Tensor, "batch ..."]) -> tuple[Posterior, Float[Tensor, "batch ..."]]:
-        """Posterior, and the parameters of p(x|z) for one sample of it."""
+    def forward(
+        self, x: Float[Tensor, "batch ..."]
+    ) -> tuple[Posterior, Float[Tensor, "batch latent"], Float[Tensor, "batch ..."]]:
+        """Posterior, a sample z of it, and the parameters of p(x|z)."""
         posterior = self.encode(x)
-        return posterior, self.parameters_of(posterior.sample())
+        z = posterior.sample()
+        return posterior, z, self.parameters_of(z)

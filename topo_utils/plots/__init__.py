@@ -43,6 +43,7 @@ from topo_utils.plots.models import (
     image_rows,
     latent_spaces,
     made_items,
+    overlaid,
     principal_plane,
     training_curves,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "matching",
     "noise_levels",
     "optimised_paths",
+    "overlaid",
     "principal_plane",
     "representations",
     "rips_complexes",

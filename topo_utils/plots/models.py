@@ -127,17 +127,51 @@ def latent_spaces(
     return figure
 
 
-def principal_plane(cloud: Float[Tensor, "n d"]) -> tuple[np.ndarray, float]:
-    """Coordinates ``(n, 2)`` on the first two principal axes, and the share of the variance that they hold.
+@styled
+def overlaid(rows: dict[str, tuple[Float[Tensor, "n d"], dict[str, Float[Tensor, "m d"]]]]) -> Figure:
+    """Clouds over a reference: a row a reference, a column a cloud, all on the reference's first two principal axes.
 
-    The sign of an axis is arbitrary; it is fixed so that the largest coordinate is positive.
+    Parameters
+    ----------
+    rows
+        By the name of a row its reference, drawn in grey, and the clouds by their names, which are the titles of the first
+        row; axes end where 99.8 % of the points of each kind do.
     """
-    centred = cloud.detach().double().cpu() - cloud.detach().double().cpu().mean(0)
-    centred = torch.nn.functional.pad(centred, (0, max(0, 2 - centred.shape[1])))  # a line is drawn as one
-    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-    points = left[:, :2] * values[:2]
-    largest = points.gather(0, points.abs().argmax(0, keepdim=True))
-    return (points * largest.sign()).numpy(), float(values[:2].square().sum() / values.square().sum())
+    columns = len(next(iter(rows.values()))[1])
+    figure, axes = plt.subplots(len(rows), columns, figsize=(3.3 * columns, 3.1 * len(rows)), squeeze=False)
+    for i, (line, (name, (reference, clouds))) in enumerate(zip(axes, rows.items(), strict=True)):
+        below, share = principal_plane(reference)
+        placed = {title: principal_plane(reference, cloud)[0] for title, cloud in clouds.items()}
+        ends = np.stack([np.quantile(points, (0.001, 0.999), axis=0) for points in (below, *placed.values())])
+        lowest, highest = ends.min((0, 1)), ends.max((0, 1))
+        margin = 0.05 * (highest - lowest)
+        for axis, (title, points) in zip(line, placed.items(), strict=True):
+            axis.scatter(*below.T, s=4, linewidths=0, color=COLOURS["data"], alpha=0.5)
+            axis.scatter(*points.T, s=4, linewidths=0, color=COLOURS["topovae"], alpha=0.5)
+            axis.set(title="" if i else title, xticks=[], yticks=[])
+            axis.set_xlim(lowest[0] - margin[0], highest[0] + margin[0])
+            axis.set_ylim(lowest[1] - margin[1], highest[1] + margin[1])
+        line[0].set_ylabel(f"{name}\n{share:.0%} of the variance")
+    dots = [plt.Line2D([], [], marker="o", ls="", ms=4, color=COLOURS[name]) for name in ("data", "topovae")]
+    axes[0, 0].legend(dots, ["of the data", "drawn"])
+    return figure
+
+
+def principal_plane(
+    cloud: Float[Tensor, "n d"], others: Float[Tensor, "m d"] | None = None
+) -> tuple[Float[np.ndarray, "m 2"], float]:
+    """Coordinates on the first two principal axes of a cloud, of it or of other points; and the share of its variance.
+
+    The sign of an axis is arbitrary; it is fixed so that the largest coordinate of the cloud is positive.
+    """
+    points, others = (each.detach().double().cpu() for each in (cloud, cloud if others is None else others))
+    pad = (0, max(0, 2 - points.shape[1]))  # a line is drawn as one
+    centred, shown = (torch.nn.functional.pad(each - points.mean(0), pad) for each in (points, others))
+    _, values, axes = torch.linalg.svd(centred, full_matrices=False)
+    axes = axes[:2]
+    placed = centred @ axes.T
+    largest = placed.gather(0, placed.abs().argmax(0, keepdim=True))
+    return (shown @ axes.T * largest.sign()).numpy(), float(values[:2].square().sum() / values.square().sum())
 
 
 @styled
