@@ -96,6 +96,10 @@ class RunConfig(Strict):
     h0_weight: Annotated[float, Field(ge=0)] = 1.0
     h1_weight: Annotated[float, Field(ge=0)] = 1.0
     cloud_size: Annotated[int, Field(ge=4, description="points a cloud; a batch is cut into such clouds")] = 64
+    match: Annotated[
+        Literal["gamma", "gradient"],
+        Field(description="what a control has in common with L_topo: γ, or how hard it pulls at the weights"),
+    ] = "gamma"
     every: Annotated[int, Field(ge=1, description="the regulariser enters in every so many steps")] = 1
     warmup: Annotated[float, Field(ge=0, le=1, description="share of the steps over which gamma rises from 0")] = 0.2
 
@@ -168,6 +172,9 @@ class VAEConfig(RunConfig):
     }
 
     latent_dimension: Annotated[int, Field(ge=1)] = 10
+    encoder_from: Annotated[
+        Literal["random", "features"], Field(description="what the encoder starts from: chance, or F's own layers")
+    ] = "random"
     beta: Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler term")] = 1.0
     prior: Annotated[
         Literal["standard", "mixture", "vamp"], Field(description="p(z): N(0, I), or Gaussians that are learned")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from topo_utils import datasets, paths
-from topo_utils.models.features import initial_autoencoder, judge
+from topo_utils.models.features import Autoencoder, initial_autoencoder, judge
 
 
 def test_distances_of_features_have_unit_mean(digits, features):
@@ -30,7 +30,27 @@ def test_other_data_or_settings_make_another_network(digits):
     initial_autoencoder(digits[0], epochs=1)
     initial_autoencoder(digits[1], epochs=1)
     initial_autoencoder(digits[0], epochs=1, seed=1)
-    assert len(list(paths.processed().glob("*.safetensors"))) == 3
+    initial_autoencoder(digits[0], epochs=1, width=8)
+    initial_autoencoder(digits[0], epochs=1, kind="augmented")
+    assert len(list(paths.processed().glob("*.safetensors"))) == 5
+
+
+def test_an_augmented_autoencoder_sees_changed_items_and_wants_the_unchanged(digits, monkeypatch):
+    seen, items = [], digits[0].items
+    monkeypatch.setattr(Autoencoder, "error", lambda self, x, changed: seen.append((x, changed)) or self.encoder(x).sum())
+    for kind in ("plain", "augmented"):
+        initial_autoencoder(digits[0], epochs=1, kind=kind)
+    half = len(seen) // 2
+    assert all(torch.equal(x, changed) for x, changed in seen[:half])
+    assert not any(torch.equal(x, changed) for x, changed in seen[half:])
+    assert torch.cat([x for x, _ in seen[half:]]).sum().item() == pytest.approx(items.sum().item(), rel=1e-4)
+
+
+def test_what_cannot_be_augmented_is_named(digits):
+    with pytest.raises(ValueError, match="kind: wanted 'plain' for points, which have no augmentation"):
+        initial_autoencoder(datasets.load("torus", "train", limit=50), kind="augmented")
+    with pytest.raises(ValueError, match="kind"):
+        initial_autoencoder(digits[0], kind="turned")
 
 
 def test_a_damaged_cache_is_reported_and_made_again(digits, capsys):

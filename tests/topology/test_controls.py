@@ -4,8 +4,11 @@ import pytest
 import torch
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.stats import energy_distance
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 
 from topo_utils.topology import (
+    CodeRegression,
     CriticalEdgeMatching,
     DistanceMatching,
     EnergyDistance,
@@ -33,7 +36,7 @@ def test_zero_for_equal_clouds_symmetric_and_batched(loss):
     assert (loss(x, 3 * x) < 1e-10) == loss.scale_free
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, CodeRegression()])
 def test_gradcheck(loss):
     x, y = torch.randn(9, 3, dtype=torch.float64), torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda cloud: loss(x, cloud), y)
@@ -55,6 +58,43 @@ def test_loops_add_their_edges():
     assert (
         CriticalEdgeMatching(1).prepare(circle).critical.sum() == CriticalEdgeMatching().prepare(circle).critical.sum() + 2
     )
+
+
+def test_the_regression_leaves_what_least_squares_leaves():
+    x, y = torch.randn(2, 40, 5, dtype=torch.float64) + 7, torch.randn(2, 40, 3, dtype=torch.float64) * 5 - 2
+    x = x + y @ torch.randn(3, 5, dtype=torch.float64)
+    fits = [LinearRegression().fit(b, a).predict(b) for a, b in zip(x, y, strict=True)]
+    left = [1 - r2_score(a, p, multioutput="variance_weighted") for a, p in zip(x, fits, strict=True)]
+    loss = CodeRegression().fit(x)
+    assert loss(loss.prepare(x), y).item() == pytest.approx(sum(left) / 2, rel=1e-4)
+    assert 0.01 < loss(x, y) < 0.99
+    assert loss(x, 1000 * y + 3).item() == pytest.approx(loss(x, y).item(), rel=1e-9)
+
+
+def test_the_regression_of_an_affine_image_leaves_nothing_and_of_noise_nearly_all():
+    x = torch.randn(2000, 4, dtype=torch.float64)
+    assert CodeRegression()(x, x @ torch.randn(4, 4, dtype=torch.float64) + 2) < 1e-3
+    assert CodeRegression()(x, torch.randn(2000, 4, dtype=torch.float64)).item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("thin", [0.0, 1.0])
+def test_the_regression_has_a_gradient_where_the_cloud_is_flat(thin):
+    x = torch.randn(9, 3, dtype=torch.float64)
+    flat = torch.randn(9, 1, dtype=torch.float64) @ torch.ones(1, 4, dtype=torch.float64) * thin
+    y = flat.requires_grad_()
+    loss = CodeRegression()(x, y)
+    assert loss <= 1
+    assert torch.autograd.grad(loss, y)[0].isfinite().all()
+
+
+def test_the_regression_names_what_it_cannot_compare():
+    x = torch.randn(3, 9, 2)
+    with pytest.raises(ValueError, match=r"as many clouds and points, got \(3, 9\) and \(3, 8\)"):
+        CodeRegression()(x, x[:, :8])
+    with pytest.raises(ValueError, match="reference: wanted points that are not all one"):
+        CodeRegression()(torch.ones(9, 2), x[0])
+    with pytest.raises(ValueError, match="cloud"):
+        CodeRegression()(x, x.index_fill(0, torch.tensor(0), torch.nan))
 
 
 def test_the_energy_distance_is_scipys_on_the_line():

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from topo_utils import topology
-from topo_utils.evaluation import frechet, interpolation
+from topo_utils.evaluation import attacks, frechet, geodesics, interpolation
 from topo_utils.evaluation import topology as distances
 from topo_utils.models import features, vae
 from topo_utils.topology import Diagram, TopologicalLoss, filtrations, loss, pairwise_distances, persistence, vectorize
@@ -49,9 +49,14 @@ calls = [
     (features, "Classifier.forward", lambda f: f(features.Classifier((1, 28, 28), 10), images)),
     (interpolation, "linear_path", lambda f: f(torch.randn(2, 6), torch.randn(2, 6), 5)),
     (interpolation, "cycle_error", lambda f: f(model, images, 3, 4)),
+    (geodesics, "straight", lambda f: f(torch.randn(2, 6), torch.randn(2, 6))),
+    (geodesics, "geodesics", lambda f: f(model.decode, torch.randn(2, 6), torch.randn(2, 6), 3, 5, 1)),
+    (geodesics, "lengths", lambda f: f(model.decode, geodesics.straight(torch.randn(2, 6), torch.randn(2, 6)), 3)),
+    (geodesics, "at_equal_lengths", lambda f: f(torch.sin, geodesics.straight(torch.ones(2, 6), torch.zeros(2, 6)), 3)),
+    (attacks, "symmetric_kl", lambda f: f(model.encode(images), model.encode(images))),
     (frechet, "frechet_distance", lambda f: f(torch.randn(20, 3), torch.randn(30, 3))),
     (reconstruction, "reconstruction", lambda f: f(model, images)),
-    (distances, "bottleneck_distances", lambda f: f(torch.randn(40, 3), torch.randn(20, 3), 16, 2)),
+    (distances, "diagram_distances", lambda f: f(torch.randn(40, 3), torch.randn(20, 3), 16, 2)),
 ]
 
 

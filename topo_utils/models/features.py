@@ -21,6 +21,7 @@ from topo_utils import paths, sealed
 from topo_utils.datasets import REGISTRY, Dataset, load
 from topo_utils.models import likelihoods, networks
 from topo_utils.seed import derive, generator
+from topo_utils.topology.checks import check_option
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -58,11 +59,14 @@ class Autoencoder(nn.Module):
         """The decoder's item of the code; pixels and probabilities in [0, 1]."""
         return self.likelihood.mean(self.decoder(self.encoder(x)))
 
-    def error(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-        """What is minimised: squared error, or cross-entropy of edges, atoms and bonds."""
+    def error(self, x: Float[Tensor, "batch ..."], seen: Float[Tensor, "batch ..."] | None = None) -> Float[Tensor, ""]:
+        """What is minimised: squared error, or cross-entropy of edges, atoms and bonds; of x from what is seen, x itself or
+        a change of it.
+        """
+        seen = x if seen is None else seen
         if self.likelihood.discrete:
-            return self.likelihood.nats(self.decoder(self.encoder(x)), x).mean()
-        return mse_loss(self.reconstruct(x), x)
+            return self.likelihood.nats(self.decoder(self.encoder(seen)), x).mean()
+        return mse_loss(self.reconstruct(seen), x)
 
 
 class Identity(nn.Module):
@@ -118,7 +122,12 @@ def features_of(features: Autoencoder | Identity, items: Float[Tensor, "n ..."])
 
 
 def initial_autoencoder(
-    train: Dataset, dimension: int = 16, epochs: int | None = None, seed: int = 0
+    train: Dataset,
+    dimension: int = 16,
+    epochs: int | None = None,
+    seed: int = 0,
+    width: int = 16,
+    kind: str = "plain",
 ) -> Autoencoder | Identity:
     """F for a data set, trained on its ``train`` split, or read from the cache.
 
@@ -135,13 +144,28 @@ def initial_autoencoder(
         large data, whose 2,000 steps suffice (6,000 for molecules and graphs, whose order the decoder has to guess).
     seed
         Of its training.
+    width
+        Of its networks, as that of a model: where both are equal, a model's encoder can start from F's.
+    kind
+        ``"plain"``; or ``"augmented"``: it reproduces an item from a slightly shifted, turned and scaled one, as a
+        denoising autoencoder (Vincent et al., ICML 2008) does from a noisy one, so that features depend less on such
+        changes. Only for domains that say how an item may be changed: images.
 
     Returns
     -------
     Autoencoder or Identity
         Frozen, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        Another ``kind``, or ``"augmented"`` for a domain whose items cannot be.
     """
     architecture = networks.architecture(train.domain.name)
+    check_option("kind", kind, ("plain", "augmented"))
+    if kind == "augmented" and architecture.augmented is None:
+        raise ValueError(f"kind: wanted 'plain' for {train.domain.name}, which have no augmentation, got 'augmented'")
+    changed = architecture.augmented if kind == "augmented" else (lambda x: x)
     if epochs is None:
         epochs = _epochs(30, train, architecture.feature_steps)
     chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
@@ -154,12 +178,12 @@ def initial_autoencoder(
         return scaled(Identity()).requires_grad_(False).eval()
 
     def make() -> Autoencoder:
-        return Autoencoder(train.shape, dimension, train.domain.name)
+        return Autoencoder(train.shape, dimension, train.domain.name, width)
 
     def build() -> Autoencoder:
-        return scaled(_fit(make(), lambda model, x, _: model.error(x), train, epochs, seed))
+        return scaled(_fit(make(), lambda model, x, _: model.error(x, changed(x)), train, epochs, seed))
 
-    settings = {"dimension": dimension, "epochs": epochs, "seed": seed}
+    settings = {"dimension": dimension, "epochs": epochs, "seed": seed, "width": width, "kind": kind}
     return _cached("autoencoder", settings, train, make, build)
 
 

@@ -164,7 +164,7 @@ class Architecture:
     feature_steps
         Steps of F's training that suffice.
     augmented
-        What the judge sees of a batch while it is trained.
+        What the judge, and an augmented F, see of a batch while they are trained.
     """
 
     likelihood: Callable[[tuple[int, ...]], Likelihood]

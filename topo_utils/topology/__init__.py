@@ -5,7 +5,13 @@ ripser, gudhi, persim or scipy imports it when it is called.
 """
 
 from topo_utils.topology.betti import BettiLoss
-from topo_utils.topology.controls import CriticalEdgeMatching, DistanceMatching, EnergyDistance, NullReference
+from topo_utils.topology.controls import (
+    CodeRegression,
+    CriticalEdgeMatching,
+    DistanceMatching,
+    EnergyDistance,
+    NullReference,
+)
 from topo_utils.topology.cubical import betti_numbers, cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
 from topo_utils.topology.filtrations import knn, pairwise_distances, rips
@@ -25,6 +31,7 @@ from topo_utils.topology.vectorize import (
 __all__ = [
     "REGULARIZERS",
     "BettiLoss",
+    "CodeRegression",
     "CriticalEdgeMatching",
     "Diagram",
     "DistanceMatching",

@@ -113,6 +113,49 @@ class CriticalEdgeMatching(DistanceMatching):
         return counted.sum((-2, -1)).mean() / (2 * x.values.shape[-1])
 
 
+class CodeRegression(nn.Module):
+    """Share of the reference's variance that no affine image of the cloud reproduces, 0 to 1: F's codes, handed over.
+
+    min_{A, b} Σ_i ‖x_i - (A y_i + b)‖² / Σ_i ‖x_i - x̄‖², the least squares of each cloud in closed form, the mean over the
+    batch. It wants the reference itself, up to an affine map, and so knows no topology, nor any metric beyond linear ones.
+    A ridge of 1e-4 of the cloud's mean variance keeps the gradient finite where the cloud lies in a subspace.
+    """
+
+    ridge = 1e-4
+
+    def fit(self, reference: Float[Tensor, "*batch n d"]) -> CodeRegression:
+        """Nothing needs to be calibrated."""
+        return self
+
+    def prepare(self, reference: Float[Tensor, "*batch n d"]) -> Tensor:
+        """The reference itself."""
+        return reference
+
+    def forward(self, reference: Float[Tensor, "*batch n d"], cloud: Float[Tensor, "*batch n c"]) -> Tensor:
+        """The loss; point i of the cloud belongs to point i of the reference.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The numbers of points or of clouds differ, a value is not finite, or all points of a reference are one.
+        """
+        reference, cloud = checked("reference", reference), checked("cloud", cloud)
+        check_cloud("reference", reference)
+        check_cloud("cloud", cloud)
+        if reference.shape[:-1] != cloud.shape[:-1]:
+            shapes = tuple(reference.shape[:-1]), tuple(cloud.shape[:-1])
+            raise ValueError(f"reference and cloud: wanted as many clouds and points, got {shapes[0]} and {shapes[1]}")
+        x, y = (each - each.mean(-2, keepdim=True) for each in (reference.to(cloud), cloud))
+        total = x.square().sum((-2, -1))
+        if not bool((total > 0).all()):
+            raise ValueError("reference: wanted points that are not all one")
+        gram = y.mT @ y
+        least = self.ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1) + torch.finfo(gram.dtype).tiny
+        products = y.mT @ x
+        slopes = torch.linalg.solve(gram + least[..., None, None] * torch.eye(gram.shape[-1]).to(gram), products)
+        return ((x - y @ slopes).square().sum((-2, -1)) / total).mean()
+
+
 class EnergyDistance(nn.Module):
     """2 E‖x - y‖ - E‖x - x'‖ - E‖y - y'‖ between clouds in one space, unbiased; zero in the mean for equal distributions.
 

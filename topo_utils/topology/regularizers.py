@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from topo_utils.topology.controls import CriticalEdgeMatching, DistanceMatching, EnergyDistance, NullReference
+from topo_utils.topology.controls import (
+    CodeRegression,
+    CriticalEdgeMatching,
+    DistanceMatching,
+    EnergyDistance,
+    NullReference,
+)
 from topo_utils.topology.loss import TopologicalLoss
 
 
@@ -40,6 +46,7 @@ REGULARIZERS: dict[str, Regularizer] = {
     "distances": Regularizer(lambda loss: DistanceMatching(loss.scale_free), paired=True),
     "critical-edges": Regularizer(lambda loss: CriticalEdgeMatching(0, loss.scale_free), paired=True),
     "critical-edges-h1": Regularizer(lambda loss: CriticalEdgeMatching(1, loss.scale_free), paired=True),
+    "regressed-codes": Regularizer(lambda loss: CodeRegression(), paired=True),
     "energy": Regularizer(lambda loss: EnergyDistance(), one_space=True),
     "gaussian": Regularizer(lambda loss: NullReference(loss, "gaussian")),
     "shuffled": Regularizer(lambda loss: NullReference(loss, "shuffled")),

@@ -53,7 +53,7 @@ class TrainingDiffusion(Training):
         return {"betti": data.betti(config.betti_dimension)} if wanted else {}
 
     @classmethod
-    def scaled(cls, model: Diffusion, train: Dataset) -> Diffusion:
+    def started(cls, config: DiffusionConfig, model: Diffusion, train: Dataset, features: nn.Module) -> Diffusion:
         return model.fit_scale(train.items)
 
     @property

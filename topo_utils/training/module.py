@@ -58,6 +58,8 @@ class Training(lightning.LightningModule, ABC):
     family: ClassVar[str]
     run: str = ""  # names the parameters, the data and F, so that a checkpoint is never resumed with others
     step: int = 0
+    factors: Mapping[str, float] = {}
+    """By comparison, what γ is multiplied by; see :mod:`topo_utils.training.matching`."""
 
     def __init__(
         self,
@@ -89,8 +91,8 @@ class Training(lightning.LightningModule, ABC):
         return {}
 
     @classmethod
-    def scaled(cls, model: nn.Module, train: Dataset) -> nn.Module:
-        """The network, with what it takes from the training items before the first step."""
+    def started(cls, config: RunConfig, model: nn.Module, train: Dataset, features: nn.Module) -> nn.Module:
+        """The network, with what it takes from the training items, and from F, before the first step."""
         return model
 
     @property
@@ -123,8 +125,9 @@ class Training(lightning.LightningModule, ABC):
             torch.cuda.synchronize()  # lest the time that the model takes be counted as the regulariser's
         start = time.perf_counter()
         compared = self.compared(comparisons, {**terms, "loss": loss})
-        penalty = sum(self.config.gammas[name] * value for name, value in compared.items())
+        penalty = sum(self.config.gammas[name] * self.factors.get(name, 1.0) * value for name, value in compared.items())
         terms = terms | {f"topological_{name}": value for name, value in compared.items()}
+        terms |= {f"factor_{name}": loss.new_tensor(factor) for name, factor in self.factors.items()}
         seconds = time.perf_counter() - start
         if index + self.config.every >= self.trainer.num_training_batches:  # the last one of the epoch
             terms |= self.gradient_norms(loss, penalty)

@@ -8,13 +8,14 @@ import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import nn
@@ -28,6 +29,7 @@ from topo_utils.training import regularizers
 from topo_utils.training.callbacks import Bar, History, Lines
 from topo_utils.training.families import Specification
 from topo_utils.training.loader import Batch, Batches, Loader, Parts
+from topo_utils.training.matching import BATCHES, Matching
 from topo_utils.training.module import Training
 
 LOGS, CHECKPOINT = "logs", "checkpoint.ckpt"
@@ -54,6 +56,17 @@ class Trained:
     history: pd.DataFrame
     specification: Specification
     origin: dict[str, Any]
+
+    @property
+    def pull(self) -> dict[str, float]:
+        """How hard the regulariser pulled: ``gradient_ratio``, in the last epoch in which it was taken, and the means over
+        the epochs of the factors of a control that was matched; nothing of a model without one.
+        """
+        if "gradient_topological" not in self.history or self.history["gradient_topological"].isna().all():
+            return {}
+        ratio = (self.history["gradient_topological"] / self.history["gradient_loss"]).dropna()  # where it enters
+        factors = [name for name in self.history if name.startswith("factor_")]
+        return {"gradient_ratio": float(ratio.iloc[-1]), **self.history[factors].mean().to_dict()}
 
 
 def fit(
@@ -103,7 +116,8 @@ def fit(
     batches = Loader(data, sampler, module.references if config.gammas else None, config.every)
     followed = Parts(_data(validation, specification), FOLLOWED)
     history = History()
-    trainer = _trainer(config, folder, history, progress, len(batches))
+    callbacks = [history, *_matching(module, specification, train, validation, features)]
+    trainer = _trainer(config, folder, callbacks, progress, len(batches))
     _run(trainer, module, batches, followed, _usable(folder / CHECKPOINT, module.run))
     if config.devices > 1:  # other processes did the work; what they learned is in the checkpoint
         state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
@@ -143,7 +157,9 @@ def _module(specification: Specification, train: Dataset, features: nn.Module) -
     config, training = specification.config, specification.training
     losses = regularizers.calibrated(config, train, features)
     seed_everything(config.seed, "initial weights")
-    return training(training.scaled(specification.build(), train), config, train.domain, features, losses)
+    return training(
+        training.started(config, specification.build(), train, features), config, train.domain, features, losses
+    )
 
 
 def _data(data: Dataset, specification: Specification) -> Batch:
@@ -171,11 +187,29 @@ def _run(trainer: lightning.Trainer, module: Training, batches: Loader, followed
             raise KeyboardInterrupt("training was interrupted; run it again to go on from the last epoch") from None
 
 
-def _trainer(config: RunConfig, folder: Path, history: History, progress: str, steps: int) -> lightning.Trainer:
+def _matching(
+    module: Training, specification: Specification, train: Dataset, validation: Dataset, features: nn.Module
+) -> list[Matching]:
+    """What makes a control pull as hard as L_topo, where that is wanted."""
+    config = specification.config
+    if config.match == "gamma" or config.regularizer == "topological" or not module.regularizers:
+        return []
+    losses = regularizers.calibrated(config.replace(regularizer="topological"), train, features)
+    yardstick = specification.training(module.model, config, train.domain, features, losses)
+    data = _data(validation, specification)
+    data = data._replace(features=features_of(features, validation.items).to(data.items.device))
+    size = min(config.batch_size, len(validation))
+    if size < config.cloud_size:
+        raise ValueError(f"validation: wanted at least cloud_size ({config.cloud_size}) items to match on, got {size}")
+    whole = (batch for batch in Parts(data, size) if len(batch.items) == size)
+    return [Matching(yardstick, islice(whole, BATCHES))]
+
+
+def _trainer(config: RunConfig, folder: Path, callbacks: list[Callback], progress: str, steps: int) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # after each epoch; Lightning writes it atomically, so that a killed run leaves the old or the new one
     checkpoint = ModelCheckpoint(folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False)
-    reporters = {"bar": [Bar(config.model)], "lines": [Lines(config.model, history)], "none": []}
+    reporters = {"bar": [Bar(config.model)], "lines": [Lines(config.model, callbacks[0])], "none": []}
     if progress not in reporters:
         raise ValueError(f"progress: wanted one of {', '.join(map(repr, reporters))}, got {progress!r}")
     return lightning.Trainer(
@@ -188,7 +222,7 @@ def _trainer(config: RunConfig, folder: Path, history: History, progress: str, s
         precision=config.precision,
         gradient_clip_val=config.gradient_clip,
         logger=[CSVLogger(folder, LOGS, version=""), TensorBoardLogger(folder, LOGS, version="")],
-        callbacks=[history, checkpoint, *reporters[progress]],
+        callbacks=[*callbacks, checkpoint, *reporters[progress]],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from topo_utils.config import VAEConfig
 from topo_utils.datasets import Dataset
@@ -27,8 +27,10 @@ class TrainingVAE(Training):
         return VAE(shape, config.latent_dimension, domain, config.width, config.prior, config.prior_components)
 
     @classmethod
-    def scaled(cls, model: VAE, train: Dataset) -> VAE:
+    def started(cls, config: VAEConfig, model: VAE, train: Dataset, features: nn.Module) -> VAE:
         model.prior.begin(train.items)
+        if config.encoder_from == "features":
+            _take_over(model.encoder, features.encoder)
         return model
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -67,3 +69,18 @@ class TrainingVAE(Training):
             "kl": self.model.prior.kl(posterior, z),
         }
         self.log_dict({f"validation/{name}": value.mean() for name, value in terms.items()}, **self.over(x))
+
+
+@torch.no_grad()
+def _take_over(encoder: nn.Module, of_features: nn.Module) -> None:
+    """Copy F's layers, but the last one, whose outputs mean something else, into an encoder of the same architecture."""
+    weights = of_features.state_dict() if isinstance(of_features, nn.Module) else {}
+    into = encoder.state_dict()
+    hidden = list(into)[:-2]  # without the weight and the bias of the last layer
+    if any(name not in weights or weights[name].shape != into[name].shape for name in hidden):
+        raise ValueError(
+            "encoder_from: wanted 'random', for F's encoder has other layers than this one; F has to be trained at the "
+            "model's width, on a domain that has one encoder for both (images, masks, proteins)"
+        )
+    for name in hidden:
+        into[name].copy_(weights[name])
