@@ -142,7 +142,8 @@ def test_another_family_with_encode_decode_and_sample_is_evaluated():
     assert without == {name: full[name] for name in without}
 
 
-ENDS = ("", "_standard_error")  # of the bottleneck distances; the floors are no model's
+DIAGRAMS = ("bottleneck", "wasserstein1", "wasserstein2", "landscape_energy")
+ENDS = ("", "_standard_error")  # the floors are no model's
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -157,7 +158,9 @@ def test_evaluate_is_of_the_split_and_of_as_many_samples_of_the_seed(digits, fea
     fitted = evaluation.evaluate_samples(
         evaluation.sample(model, 40, seed, density=density), data, train, features, judge, seed
     )
-    names = ["frechet_classifier", "confident_samples", *(f"bottleneck_h{h}{end}" for h in (0, 1) for end in ENDS)]
+    shares = [f"{share}_classifier" for share in ("precision", "recall", "density", "coverage")]
+    means = ["kid_classifier", *(f"{name}_h{h}" for name in DIAGRAMS for h in (0, 1))]
+    names = ["frechet_classifier", "confident_samples", *shares, *(mean + end for mean in means for end in ENDS)]
     found = evaluation.evaluate(model, data, train, features, judge, seed)
     assert found == {
         **evaluation.reconstruction(model, data.items),
@@ -210,12 +213,19 @@ def test_molecules_that_are_valid_different_and_new():
         ]
     )
     found = evaluation.sample_quality(samples, data, train)
-    assert found == {"valid": 6 / 8, "unique": 4 / 6, "novel": 2 / 4}
+    assert found == {"valid": 6 / 8, "unique": 4 / 6, "novel": 2 / 4, "ring_distance": 0}
 
 
 def test_no_valid_molecule_is_neither_different_nor_new():
     data = of_molecules("CC")
-    assert evaluation.sample_quality(torch.zeros(3, 189), data, data) == {"valid": 0, "unique": 0, "novel": 0}
+    found = evaluation.sample_quality(torch.zeros(3, 189), data, data)
+    assert found == {"valid": 0, "unique": 0, "novel": 0, "ring_distance": 0}
+
+
+def test_numbers_of_rings_are_compared_as_distributions():
+    data, made = of_molecules("CC", "C1CC1"), of_molecules("C1CC1", "C1CC1", "C12CC1C2", "CCO").items
+    # rings 0 1 against 1 1 2 0: the shares below 1, 2 and 3 are 1/2, 1, 1 and 1/4, 3/4, 1
+    assert evaluation.sample_quality(made, data, data)["ring_distance"] == pytest.approx(1 / 4 + 1 / 4)
 
 
 def chain(*lengths):
@@ -229,12 +239,25 @@ def test_proteins_bonds_are_compared_one_by_one_and_frames_with_the_nearest():
     data = dataset(proteins.DOMAIN, chain(9, 9)[None], unit=2.0)
     samples = torch.stack([chain(8, 5), chain(3, 2)])
     found = evaluation.sample_quality(samples, data, train)
-    assert found.keys() == {"bond_error", "nearest_rmsd"}
+    assert found.keys() == {"bond_error", "bond_violations", "clashes", "nearest_rmsd"}
+    assert found["bond_violations"] == found["clashes"] == 0
     # the training bonds have the means 8 and 8 (in units of 2 Å)
     assert found["bond_error"] == pytest.approx(2 * (0 + 3 + 5 + 6) / 4)
     # the first is nearest to the second frame, whose atoms are 13/3, 2/3 and 11/3 away; the other is that frame
     nearest = math.sqrt(((13 / 3) ** 2 + (2 / 3) ** 2 + (11 / 3) ** 2) / 3)
     assert found["nearest_rmsd"] == pytest.approx(2 * (nearest + 0) / 2, abs=1e-5)
+
+
+def test_bonds_out_of_range_and_atoms_that_clash():
+    train = dataset(proteins.DOMAIN, torch.stack([chain(1, 2, 2, 2), chain(3, 2, 2, 4)]), "train", unit=2.0)
+    corners = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 2, 0], [0, 2, 0], [0, 2.0, 4]])
+    corners[3, 1] = 1.4  # 1.4 units from the first atom, three bonds on: 2.8 Å
+    samples = torch.stack([chain(0.96, 2, 2, 4.1), chain(3.04, 2.06, 1.9, 3), corners - corners.mean(0)])
+    found = evaluation.sample_quality(samples, train, train)
+    # in Å the ranges are [2, 6], 4, 4, [4, 8], each .1 wider on both sides
+    first, second, third = 1, 2, 1  # 8.2; 4.12 and 3.8; of the third's 4, 4, 4.18, 8.09 one
+    assert found["bond_violations"] == pytest.approx((first + second + third) / 12)
+    assert found["clashes"] == pytest.approx(1 / 3)
 
 
 def graph(*edges):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
+import gudhi.hera
 import numpy as np
 import persim
 import pytest
@@ -17,7 +18,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from topo_utils import evaluation
 from topo_utils.datasets import Dataset
 from topo_utils.datasets.shapes import CIRCLE, Points
+from topo_utils.evaluation import topology
 from topo_utils.models.features import Identity
+from topo_utils.topology import Diagram
 
 # --- Fréchet
 
@@ -83,7 +86,7 @@ def test_bad_features_are_named(change, error, message):
     with pytest.raises(error, match=message):
         evaluation.frechet_distance(**features)
     with pytest.raises(error, match=message):
-        evaluation.bottleneck_distances(**features, cloud_size=2)
+        evaluation.diagram_distances(**features, cloud_size=2)
 
 
 def test_features_whose_squares_overflow_are_refused():
@@ -114,20 +117,20 @@ def judged(real, samples, seed=0):
     return [found[f"frechet_classifier{which}"] for which in ("", "_floor", "_n")]
 
 
-REAL = torch.tensor([[0.0, 0], [1, 2], [10, 3], [40, 7]])
+REAL = torch.tensor([[0.0, 0], [1, 2], [10, 3], [40, 7], [4, 5], [15, 1]])
 
 
 def test_the_distance_and_its_floor_are_of_one_half_of_the_data():
-    samples = torch.tensor([[-5.0, 1], [7, 2]])
+    samples = torch.tensor([[-5.0, 1], [7, 2], [1, 9]])
     found = [judged(REAL, samples, seed) for seed in range(12)]
-    halves = [REAL[list(rows)] for rows in combinations(range(4), 2)]  # the n-th and the n-th last make a whole
+    halves = [REAL[list(rows)] for rows in combinations(range(6), 3)]  # the n-th and the n-th last make a whole
     possible = [
         (evaluation.frechet_distance(half, samples), evaluation.frechet_distance(half, other))
         for half, other in zip(halves, reversed(halves), strict=True)
     ]
     for distance, floor, n in found:
         assert any((distance, floor) == pytest.approx(pair) for pair in possible)
-        assert n == 2
+        assert n == 3
     assert len({distance for distance, _, _ in found}) > 2  # another seed, other halves
 
 
@@ -156,12 +159,16 @@ def test_samples_in_order_are_mixed_before_some_are_taken():
 
 
 def distances(x, y):
-    """Between the diagrams of two clouds, by ripser and persim."""
+    """Between the diagrams of two clouds, by ripser, persim and gudhi: the keys' order."""
     diagrams = [[bars[np.isfinite(bars).all(1)] for bars in ripser(cloud.numpy())["dgms"]] for cloud in (x, y)]
-    return [persim.bottleneck(*pair) for pair in zip(*diagrams, strict=True)]
+    pairs = list(zip(*diagrams, strict=True))
+    orders = [[gudhi.hera.wasserstein_distance(*pair, order=q, internal_p=2.0) for pair in pairs] for q in (1, 2)]
+    return [persim.bottleneck(*pair) for pair in pairs], *orders
 
 
-KEYS = ("bottleneck_h0", "bottleneck_h1", "bottleneck_h0_floor", "bottleneck_h1_floor")
+NAMES = ("bottleneck", "wasserstein1", "wasserstein2")
+KEYS = tuple(f"{name}_h{h}{end}" for end in ("", "_floor") for name in NAMES for h in (0, 1))
+FLOORS = KEYS[6:]
 
 
 def ring(count, radius, centre=0.0):
@@ -177,14 +184,14 @@ def possible_draws():
     """What a draw of two clouds of five from the pool can give."""
     for rows in combinations(range(10), 5):
         first, second = POOL[list(rows)], POOL[[row for row in range(10) if row not in rows]]
-        yield [*distances(first, PENTAGON), *distances(first, second)]
+        yield [value for other in (PENTAGON, second) for values in distances(first, other) for value in values]
 
 
 def test_a_draw_compares_a_real_cloud_with_a_generated_one_and_with_the_rest():
     """The mean of many draws is that of all possible ones, which an oracle lists; so is the standard error."""
     possible = torch.tensor(list(possible_draws()), dtype=torch.float64)
     draws = 400
-    found = evaluation.bottleneck_distances(POOL, PENTAGON, 5, draws, seed=1)
+    found = evaluation.diagram_distances(POOL, PENTAGON, 5, draws, seed=1)
     for name, mean, spread in zip(KEYS, possible.mean(0), possible.std(0, correction=0), strict=True):
         error = spread.item() / math.sqrt(draws)
         assert spread > 0.01
@@ -196,14 +203,14 @@ def test_a_draw_compares_a_real_cloud_with_a_generated_one_and_with_the_rest():
 
 def test_equal_features_are_at_no_distance():
     same = torch.tensor([[0.0, 0], [0, 1]]).repeat_interleave(8, 0)[:, :1].expand(16, 2)
-    found = evaluation.bottleneck_distances(same, same, 4, 3)
+    found = evaluation.diagram_distances(same, same, 4, 3)
     assert all(value == 0 for name, value in found.items() if name != "bottleneck_n")
 
 
-def test_bottleneck_distances_of_equal_and_of_different_clouds():
+def test_diagram_distances_of_equal_and_of_different_clouds():
     cloud = torch.randn(300, 2)
-    same = evaluation.bottleneck_distances(cloud, torch.randn(300, 2), 40, 10)
-    far = evaluation.bottleneck_distances(cloud, 5 * torch.randn(300, 2), 40, 10)
+    same = evaluation.diagram_distances(cloud, torch.randn(300, 2), 40, 10)
+    far = evaluation.diagram_distances(cloud, 5 * torch.randn(300, 2), 40, 10)
     assert same["bottleneck_h0"] < 2 * same["bottleneck_h0_floor"]
     assert far["bottleneck_h0"] > 2 * same["bottleneck_h0"]
 
@@ -211,23 +218,23 @@ def test_bottleneck_distances_of_equal_and_of_different_clouds():
 def test_all_models_are_measured_by_the_same_real_clouds():
     real = torch.randn(60, 2)
     few, many, other = (torch.zeros(20, 2), torch.zeros(333, 2), torch.randn(90, 2))  # a cloud of zeros has no bar
-    found = [evaluation.bottleneck_distances(real, generated, 20, 4) for generated in (few, many, other)]
+    found = [evaluation.diagram_distances(real, generated, 20, 4) for generated in (few, many, other)]
     assert found[0] == found[1]
-    for name in KEYS[2:]:
+    for name in FLOORS:
         assert found[0][name] == found[2][name]
-    assert found[0] != evaluation.bottleneck_distances(real, few, 20, 4, seed=1)
+    assert found[0] != evaluation.diagram_distances(real, few, 20, 4, seed=1)
 
 
 def test_real_and_generated_clouds_are_drawn_from_separate_streams():
     """With one stream, a sampler that returns the data would be compared with itself."""
     real = torch.randn(60, 2)
-    found = evaluation.bottleneck_distances(real, real, 20, 4)
+    found = evaluation.diagram_distances(real, real, 20, 4)
     assert found["bottleneck_h0"] > 0.2 * found["bottleneck_h0_floor"]
 
 
 def test_a_hundred_draws_of_a_perfect_sampler_agree_from_seed_to_seed():
     data = torch.randn(400, 3)
-    means = [evaluation.bottleneck_distances(data[:200], data[200:], 24, seed=seed) for seed in range(3)]
+    means = [evaluation.diagram_distances(data[:200], data[200:], 24, seed=seed) for seed in range(3)]
     for name in KEYS:
         spread = torch.tensor([each[name] for each in means]).std().item()
         assert spread < 3 * means[0][f"{name}_standard_error"]
@@ -252,12 +259,74 @@ def test_a_hundred_draws_of_a_perfect_sampler_agree_from_seed_to_seed():
 def test_bad_draws_are_named(change, error, message):
     arguments = {"real": torch.randn(9, 3), "generated": torch.randn(9, 3), "cloud_size": 4} | change
     with pytest.raises(error, match=message):
-        evaluation.bottleneck_distances(**arguments)
+        evaluation.diagram_distances(**arguments)
 
 
 def test_all_generated_items_are_drawn_from():
     real, first = torch.randn(60, 2), torch.randn(20, 2)
     found = [
-        evaluation.bottleneck_distances(real, torch.cat([first, scale * torch.randn(40, 2)]), 20, 4) for scale in (0.1, 9.0)
+        evaluation.diagram_distances(real, torch.cat([first, scale * torch.randn(40, 2)]), 20, 4) for scale in (0.1, 9.0)
     ]
     assert found[0]["bottleneck_h0"] < 0.5 * found[1]["bottleneck_h0"]
+
+
+# --- landscapes, the energy form
+
+
+ENDS = ("", "_standard_error")
+
+
+def test_the_energy_form_is_that_of_all_pairs():
+    x, y = torch.randn(5, 7).double(), torch.randn(4, 7).double() + 0.3
+
+    def mean(a, b, same):
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not (same and i == j)]
+        return sum(float((a[i] - b[j]).square().sum()) for i, j in pairs) / len(pairs)
+
+    wanted = 2 * mean(x, y, False) - mean(x, x, True) - mean(y, y, True)
+    assert topology._energy(x, y) == pytest.approx(wanted)
+
+
+def test_curves_are_scaled_to_an_integral():
+    """One tent of height 1/2 over [0, 1]: its squared norm is 2 ∫ t² dt over [0, 1/2] = 1/12; beside it a longer one."""
+    tent, other = (Diagram(torch.tensor([[[0.0, end]]]), torch.ones(1, 1, dtype=torch.bool)) for end in (1.0, 2.0))
+    first, second = topology._curves(tent, other)
+    assert first.square().sum().item() == pytest.approx(1 / 12, rel=1e-3)
+    assert second.square().sum().item() == pytest.approx(8 / 12, rel=1e-3)
+
+
+def test_samples_of_little_variety_do_not_come_below_the_data():
+    """Clouds of the data around two centres; samples all around the mean of what such clouds look like."""
+    stream = torch.Generator().manual_seed(0)
+    real = torch.randn(400, 2, generator=stream)
+    same, narrow = torch.randn(200, 2, generator=stream), 0.8 * torch.randn(200, 2, generator=stream)
+    at, off = (evaluation.landscape_energy(real, each, 40) for each in (same, narrow))
+    for h in (0, 1):
+        name = f"landscape_energy_h{h}"
+        assert at[f"{name}_floor"] == off[f"{name}_floor"]  # the real clouds are the same for all
+        assert abs(at[name]) < 4 * at[f"{name}_floor"] + 4 * at[f"{name}_standard_error"]
+    assert off["landscape_energy_h0"] > 3 * off["landscape_energy_h0_floor"]
+    assert at.keys() == {f"landscape_energy_h{h}{end}{error}" for h in (0, 1) for end in ("", "_floor") for error in ENDS}
+
+
+def test_its_error_is_that_of_the_halvings():
+    real, generated = torch.randn(80, 2), torch.randn(80, 2) + 1
+    found = evaluation.landscape_energy(real, generated, 20, seed=2)
+    assert found == evaluation.landscape_energy(real, generated, 20, seed=2)
+    others = [evaluation.landscape_energy(real, generated, 20, seed=s) for s in range(3, 13)]
+    spread = torch.tensor([each["landscape_energy_h0"] for each in others]).std().item()
+    assert 0.5 < found["landscape_energy_h0_standard_error"] / spread < 2
+
+
+def test_collapsed_samples_have_an_energy_too():
+    found = evaluation.landscape_energy(torch.randn(40, 2), torch.zeros(20, 2), 10)
+    assert found["landscape_energy_h0"] > 0
+    same = evaluation.landscape_energy(torch.zeros(40, 2), torch.zeros(20, 2), 10)
+    assert set(same.values()) == {0.0}
+
+
+def test_bad_clouds_of_the_energy_form_are_named():
+    with pytest.raises(ValueError, match="cloud_size: wanted at most half the 9 real"):
+        evaluation.landscape_energy(torch.randn(9, 2), torch.randn(9, 2), 5)
+    with pytest.raises(ValueError, match="real: wanted finite"):
+        evaluation.landscape_energy(torch.full((9, 2), torch.nan), torch.randn(9, 2), 3)

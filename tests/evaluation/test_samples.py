@@ -161,9 +161,9 @@ def test_items_of_another_kind_are_refused_before_anything_is_computed(data):
 
 def test_too_few_items_are_refused():
     data = load("circle", "test", limit=6)
-    with pytest.raises(ValueError, match=r"data: wanted at least 4 items, .*got 3"):
+    with pytest.raises(ValueError, match=r"data: wanted at least 6 items, .*got 3"):
         evaluation.evaluate(Untouched(), data.take(torch.arange(3)), data, Identity(), None)
-    with pytest.raises(ValueError, match=r"samples: wanted the shape \(n, 2\) with n >= 2, got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"samples: wanted the shape \(n, 2\) with n >= 3, got \(1, 2\)"):
         evaluation.evaluate_samples(data.items[:1], data, data, Identity(), None)
 
 

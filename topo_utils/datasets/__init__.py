@@ -8,7 +8,7 @@ an item is drawn and what topology it has. Splits never overlap: ``train`` fits 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +30,13 @@ __all__ = ["DOMAINS", "REGISTRY", "SPLITS", "DataError", "Dataset", "Domain", "S
 
 
 def load(
-    name: str, split: str, *, root: str | os.PathLike | None = None, limit: int | None = None, seed: int = 0
+    name: str,
+    split: str,
+    *,
+    root: str | os.PathLike | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    held_out: Sequence[int] = (),
 ) -> Dataset:
     """Load one split of a data set.
 
@@ -46,13 +52,15 @@ def load(
         Take a random subset of at most so many items, drawn with ``seed``; None for all.
     seed
         Seed of that draw. It does not move items between splits.
+    held_out
+        Leave items with these labels out, before that draw: what is trained on the rest never saw them.
 
     Raises
     ------
     DataError
         The data set is not there (the message names the places and the command that fetches it), or is damaged.
     ValueError
-        An unknown name or split, or a limit below 1.
+        An unknown name, split or label, all labels left out, or a limit below 1.
     TypeError
         A limit that is no whole number.
     """
@@ -63,7 +71,7 @@ def load(
         raise ValueError(f"split: wanted one of {', '.join(source.splits)} (the splits of '{name}'), got {split!r}")
     if limit is not None:
         check_count("limit", limit)
-    dataset = source.load(split, root)
+    dataset = source.load(split, root).without(*held_out)
     return dataset if limit is None or limit >= len(dataset) else dataset.subset(limit, seed)
 
 

@@ -19,7 +19,7 @@ from topo_utils.seed import derive, generator
 from topo_utils.topology import Diagram, cubical_persistence, pairwise_distances, persistent_homology, rips
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from matplotlib.axes import Axes
 
 SPLITS = ("train", "validation", "test", "judge")
@@ -99,6 +99,22 @@ class Domain(ABC):
         """
         return {}
 
+    def statistics(self, items: Float[Tensor, "n ..."]) -> dict[str, Float[Tensor, "n bins"]]:
+        """Histograms of each item, by name, each with the sum 1; of generated items after rounding. None here.
+
+        The evaluation compares those of samples with those of data, see
+        :func:`~topo_utils.evaluation.statistics_distances`.
+        """
+        return {}
+
+    def outliers(self, items: Float[Tensor, "n ..."], stream: torch.Generator) -> dict[str, Float[Tensor, "n ..."]]:
+        """Items of this domain that the data do not have, by what was done to them to make them.
+
+        ``shuffled``, in every domain: each value is that of another item, so that the distribution of each value is kept,
+        and what ties them together is lost.
+        """
+        return {"shuffled": shuffled(items.flatten(1), stream).view_as(items)}
+
     def betti(self, items: Float[Tensor, "batch ..."]) -> Int[Tensor, "batch 2"]:
         """Betti numbers (β₀, β₁) of each item, at the threshold or in the sense that the domain documents.
 
@@ -132,6 +148,8 @@ class Dataset:
         What 1.0 in ``items`` is in the original measure: ``items * unit`` undoes the normalisation.
     limit, seed
         Of the random subset that this is; None for a whole split.
+    held_out
+        Labels whose items were left out.
     """
 
     name: str
@@ -143,6 +161,7 @@ class Dataset:
     unit: float = 1.0
     limit: int | None = None
     seed: int = 0
+    held_out: tuple[int, ...] = ()
 
     def __post_init__(self):
         what = f"{self.name}/{self.split}"
@@ -183,9 +202,9 @@ class Dataset:
         about = {"name": self.name, "split": self.split, "domain": self.domain.name, "unit": repr(self.unit)}
         return sealed.digest(arrays, about)[:16]
 
-    def described(self) -> dict[str, str | int | None]:
+    def described(self) -> dict[str, str | int | list[int] | None]:
         """What a record of a run says of the data; :func:`load` gives them back, and the digest tells whether it did."""
-        return {
+        about = {
             "name": self.name,
             "split": self.split,
             "limit": self.limit,
@@ -193,6 +212,7 @@ class Dataset:
             "items": len(self),
             "digest": self.digest,
         }
+        return about | ({"held_out": list(self.held_out)} if self.held_out else {})
 
     def betti(self, dimension: int) -> Int[Tensor, " n"]:
         """Betti number of each image: what is known of it, or what its domain counts.
@@ -211,6 +231,26 @@ class Dataset:
         """The items with these indices, or where this mask is true."""
         properties = {name: values[chosen] for name, values in self.properties.items()}
         return replace(self, items=self.items[chosen], labels=self.labels[chosen], properties=properties)
+
+    def of_class(self, *labels: int) -> Dataset:
+        """The items with one of these labels; raises ValueError when there is none of a label."""
+        return self.take(self._labelled(labels))
+
+    def without(self, *labels: int) -> Dataset:
+        """The items with none of these labels, as if the others were not known; raises ValueError as :meth:`of_class`, and
+        when nothing is left."""
+        if not labels:
+            return self
+        kept = ~self._labelled(labels)
+        if not kept.any():
+            raise ValueError(f"held_out: wanted some label of {self.name}/{self.split} to be left, got all: {list(labels)}")
+        return replace(self.take(kept), held_out=(*self.held_out, *labels))
+
+    def _labelled(self, labels: tuple[int, ...]) -> Bool[Tensor, " n"]:
+        there = self.labels.unique().tolist()
+        if unknown := [label for label in labels if label not in there]:
+            raise ValueError(f"held_out: wanted labels of {self.name}/{self.split}, {there}, got {unknown}")
+        return torch.isin(self.labels, torch.tensor(labels))
 
     def subset(self, size: int, seed: int = 0) -> Dataset:
         """``size`` items drawn without replacement; raises ValueError when there are not so many."""
@@ -257,6 +297,12 @@ class Source(ABC):
         return DataError(
             f"the data set '{self.name}' is not in {places}. {how}, or name a folder that holds {files} in TOPO_DATA"
         )
+
+
+def shuffled(values: Float[Tensor, "n parts *rest"], stream: torch.Generator) -> Float[Tensor, "n parts *rest"]:
+    """Each part of a row from another row, every row's part used once."""
+    order = torch.rand(values.shape[:2], generator=stream).argsort(0)
+    return values[order, torch.arange(values.shape[1])]
 
 
 def share(indices: np.ndarray, sizes: Mapping[str, int], split: str) -> np.ndarray:

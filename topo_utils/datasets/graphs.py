@@ -29,8 +29,9 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from topo_utils.datasets._dataset import Dataset, Domain, Source, mixed, share
+from topo_utils.datasets._dataset import Dataset, Domain, Source, mixed, share, shuffled
 from topo_utils.datasets._files import cached, code
+from topo_utils.datasets._graphlets import orbit_counts
 from topo_utils.datasets._isomorphism import IsomorphismClasses, canonical
 from topo_utils.datasets._published import Published
 from topo_utils.datasets._walks import NODES, Splits, sampled
@@ -94,6 +95,22 @@ class Graphs(Domain):
         axes.set_aspect("equal")
         axes.axis("off")
 
+    def statistics(self, items: Float[Tensor, "n k k"]) -> dict[str, Float[Tensor, "n bins"]]:
+        """``degree``: of the nodes that have an edge, 1 to k - 1; ``clustering``: of their clustering coefficients, in ten
+        bins; ``orbit``: of their places in connected subgraphs of two to four nodes (15 of them). Of a graph without an
+        edge, uniform.
+        """
+        return {
+            "degree": _histograms(items, lambda graph: [d for _, d in graph.degree], items.shape[1] - 1, 1),
+            "clustering": _histograms(items, lambda graph: [round(9 * c) for c in nx.clustering(graph).values()], 10, 0),
+            "orbit": _shares(torch.from_numpy(np.stack([orbit_counts(e).sum(0) for e in _edges(items).cpu().numpy()]))),
+        }
+
+    def outliers(self, items: Float[Tensor, "n k k"], stream: torch.Generator) -> dict[str, Float[Tensor, "n k k"]]:
+        """``shuffled``: each pair of places is joined as in another graph."""
+        upper = torch.triu(shuffled(items.flatten(1), stream).view_as(items), 1)
+        return {"shuffled": upper + upper.mT}
+
     def quality(self, samples: Float[Tensor, "m n n"], data: Dataset, train: Dataset) -> dict[str, float]:
         """``connected``: share of the graphs; ``degree_distance`` and ``clustering_distance``: 1-Wasserstein, between all
         degrees and all clustering coefficients of generated and of real nodes.
@@ -127,6 +144,26 @@ def _graph(item: Float[Tensor, "n n"]) -> nx.Graph:
     graph = nx.from_numpy_array(_edges(item).cpu().numpy())
     graph.remove_nodes_from(list(nx.isolates(graph)))
     return graph
+
+
+def _histograms(
+    items: Float[Tensor, "n k k"], values: Callable[[nx.Graph], list[int]], bins: int, first: int
+) -> Float[Tensor, "n bins"]:
+    """Of whole numbers of each graph's nodes, from the first one on."""
+    return _shares(
+        torch.stack(
+            [
+                torch.bincount(torch.tensor(values(_graph(item)), dtype=torch.int64) - first, minlength=bins)
+                for item in items
+            ]
+        )
+    )
+
+
+def _shares(counts: Int[Tensor, "n bins"]) -> Float[Tensor, "n bins"]:
+    """Each row over its sum; uniform where that is nothing."""
+    counts = torch.where(counts.any(1, keepdim=True), counts, 1).float()
+    return counts / counts.sum(1, keepdim=True)
 
 
 def _dataset(source: Source, split: str, content: str, make: Callable[[], Splits]) -> Dataset:

@@ -82,6 +82,10 @@ class Images(Domain):
         lengths = [diagram.points[..., 1] - diagram.points[..., 0] for diagram in diagrams]
         return torch.stack([(length > self.persistence).sum(-1) for length in lengths], dim=-1)
 
+    def outliers(self, items: Float[Tensor, "n c h w"], stream: torch.Generator) -> dict[str, Float[Tensor, "n c h w"]]:
+        """``shuffled``; and ``rotated``, by a right angle."""
+        return {**super().outliers(items, stream), "rotated": items.rot90(1, (2, 3))}
+
 
 def augment(
     items: Float[Tensor, "batch c h w"], generator: torch.Generator, crop: int = 4, flip: bool = True

@@ -46,6 +46,10 @@ class Masks(Images):
         between = (items != 0) & (items != 1)
         return f"wanted only 0 and 1, got {items[between][0].item()}" if between.any() else None
 
+    def outliers(self, items: Float[Tensor, "n 1 h w"], stream: torch.Generator) -> dict[str, Float[Tensor, "n 1 h w"]]:
+        """``shuffled`` alone: a mask that is turned is a mask as any other."""
+        return {"shuffled": super().outliers(items, stream)["shuffled"]}
+
     def betti(self, items: Float[Tensor, "batch 1 h w"]) -> Int[Tensor, "batch 2"]:
         """Components and holes of the pixels that are at least 0.5, see :func:`~topo_utils.topology.betti_numbers`."""
         return betti_numbers(items)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from rdkit import Chem, RDConfig, rdBase
 from rdkit.Chem import rdDetermineBonds, rdDistGeom
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from topo_utils import paths
@@ -41,7 +42,7 @@ from topo_utils.datasets._chemistry import (
     one_hot,
     symmetric,
 )
-from topo_utils.datasets._dataset import DataError, Dataset, Domain, Source, mixed, share
+from topo_utils.datasets._dataset import DataError, Dataset, Domain, Source, mixed, share, shuffled
 from topo_utils.datasets._files import cached, code, find, verified
 
 if TYPE_CHECKING:
@@ -113,10 +114,17 @@ class Molecules(Domain):
         fragments = (leads & there).sum(-1)
         return torch.stack([fragments, bonds.sum(-1) - there.sum(-1) + fragments], dim=-1)
 
+    def outliers(self, items: Float[Tensor, "n d"], stream: torch.Generator) -> dict[str, Float[Tensor, "n d"]]:
+        """``shuffled``: each atom and each bond is that of another molecule in its place; most are no valid molecules."""
+        parts = (shuffled(part, stream).flatten(1) for part in (self.atoms(items), self.bonds(items)))
+        return {"shuffled": torch.cat(list(parts), 1)}
+
     def quality(self, samples: Float[Tensor, "m d"], data: Dataset, train: Dataset) -> dict[str, float]:
         """Shares, without repair of any kind. ``valid``: RDKit sanitises it and it is one piece; ``unique``: different ones
-        among the valid; ``novel``: those among the different that are not in ``train``.
+        among the valid; ``novel``: those among the different that are not in ``train``. And ``ring_distance``:
+        1-Wasserstein, between the numbers of rings of all samples and of the data.
         """
+        rings = [self.betti(items)[:, 1].tolist() for items in (samples, data.items)]
         valid = [smiles for smiles in map(to_smiles, samples) if smiles is not None]
         different = set(valid)
         known = {item.numpy().tobytes() for item in train.items}
@@ -125,6 +133,7 @@ class Molecules(Domain):
             "valid": len(valid) / len(samples),
             "unique": len(different) / max(1, len(valid)),
             "novel": novel / max(1, len(different)),
+            "ring_distance": float(wasserstein_distance(*rings)),
         }
 
 

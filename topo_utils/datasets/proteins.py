@@ -35,6 +35,7 @@ GAP = 5  # frames left out between the splits of a trajectory
 ALIKE = 0.5  # Å; structures closer than this, or linked by such ones, are never parted
 
 Rule = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+TOLERANCE, CLASH = 0.1, 3.0  # Å
 
 
 class Proteins(Domain):
@@ -77,16 +78,27 @@ class Proteins(Domain):
         axes.set(xticks=[], yticks=[])
 
     def quality(self, samples: Float[Tensor, "m residues 3"], data: Dataset, train: Dataset) -> dict[str, float]:
-        """In Å. ``bond_error``: of neighbours along the chain, from the mean length of each in the training frames;
-        ``nearest_rmsd``: to the nearest training frame.
+        """In Å, ``bond_error``: of neighbours along the chain, from the mean length of each in the training frames;
+        ``nearest_rmsd``: to the nearest training frame. And ``bond_violations``: share of these lengths that are more than
+        0.1 Å outside of their range in the training frames; ``clashes``: pairs of Cα that are nearer than 3 Å and at least
+        three apart along the chain, the mean over the samples.
         """
 
         def bonds(traces: Tensor) -> Tensor:
             return traces.diff(dim=1).norm(dim=2) * train.unit
 
-        error = (bonds(samples) - bonds(train.items).mean(0)).abs().mean()
+        made, known = bonds(samples), bonds(train.items)
+        error = (made - known.mean(0)).abs().mean()
+        outside = (made < known.amin(0) - TOLERANCE) | (made > known.amax(0) + TOLERANCE)
+        apart = torch.ones(samples.shape[1], samples.shape[1], dtype=torch.bool).triu(3)
+        near = sum(int((torch.cdist(trace, trace)[apart] * train.unit < CLASH).sum()) for trace in samples)
         nearest = torch.cdist(samples.flatten(1), train.items.flatten(1)).amin(1).mean()
-        return {"bond_error": error.item(), "nearest_rmsd": nearest.item() / samples.shape[1] ** 0.5 * train.unit}
+        return {
+            "bond_error": error.item(),
+            "bond_violations": outside.float().mean().item(),
+            "clashes": near / len(samples),
+            "nearest_rmsd": nearest.item() / samples.shape[1] ** 0.5 * train.unit,
+        }
 
 
 DOMAIN = Proteins()

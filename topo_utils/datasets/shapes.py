@@ -197,6 +197,12 @@ class Points(Domain):
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.grid(False)
 
+    def outliers(self, items: Float[Tensor, "n d"], stream: torch.Generator) -> dict[str, Float[Tensor, "n d"]]:
+        """``shuffled``; and ``off``: points moved in random directions, by a tenth of the cloud's standard deviation."""
+        directions = torch.randn(items.shape, generator=stream)
+        by = 0.1 * items.var(0).sum().sqrt() * directions / directions.norm(dim=1, keepdim=True)
+        return {**super().outliers(items, stream), "off": items + by}
+
     def quality(self, samples: Float[Tensor, "m d"], data: Dataset, train: Dataset) -> dict[str, float]:
         """``off_manifold``: mean distance from the manifold, in the data's units; nothing where that is not known."""
         return {} if self.manifold is None else {"off_manifold": self.manifold.distance(samples).mean().item()}

@@ -8,31 +8,45 @@ import torch
 from torch import Tensor, nn
 
 from topo_utils.datasets import Dataset
+from topo_utils.evaluation.attacks import attack_success
 from topo_utils.evaluation.autoencoding import reconstruction
 from topo_utils.evaluation.checks import check_items, check_same_kind
+from topo_utils.evaluation.fidelity import feature_distances, kernel_distance, neighbourhoods, statistics_distances
 from topo_utils.evaluation.frechet import frechet_distance
-from topo_utils.evaluation.interpolation import cycle_error, linear_path
+from topo_utils.evaluation.interpolation import cycle_error, interpolation_quality, linear_path
 from topo_utils.evaluation.masks import betti_scores
+from topo_utils.evaluation.neighbours import latent_quality, neighbourhoods_kept
+from topo_utils.evaluation.ood import ood_detection
 from topo_utils.evaluation.samples import sample, sample_quality
-from topo_utils.evaluation.topology import bottleneck_distances
+from topo_utils.evaluation.topology import diagram_distances, landscape_energy
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
+from topo_utils.models.inception import Inception
 from topo_utils.models.priors import Aggregate
-from topo_utils.seed import generator
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 __all__ = [
+    "attack_success",
     "betti_scores",
-    "bottleneck_distances",
     "cycle_error",
+    "diagram_distances",
     "evaluate",
     "evaluate_samples",
+    "feature_distances",
     "frechet_distance",
+    "interpolation_quality",
+    "kernel_distance",
+    "landscape_energy",
+    "latent_quality",
     "linear_path",
+    "neighbourhoods",
+    "neighbourhoods_kept",
+    "ood_detection",
     "reconstruction",
     "sample",
     "sample_quality",
+    "statistics_distances",
 ]
 
 COMPONENTS = 10  # Gaussians of the density that is fitted to the codes, as in Ghosh et al., ICLR 2020
@@ -47,6 +61,7 @@ def evaluate(
     features: Autoencoder | Identity,
     judge: Classifier | None,
     seed: int = 0,
+    inception: Inception | None = None,
 ) -> dict[str, float]:
     """All metrics of a VAE, or another model with ``encode``, ``decode`` and ``sample``, on one split.
 
@@ -60,12 +75,14 @@ def evaluate(
     metrics = {
         **reconstruction(model, data.items, seed),
         "interpolation_cycle_error": cycle_error(model, data.items, seed=seed),
-        **evaluate_samples(sample(model, len(data), seed), data, train, features, judge, seed),
+        **evaluate_samples(sample(model, len(data), seed), data, train, features, judge, seed, inception),
     }
     if getattr(model, "prior", None) is None:
         return metrics
     density = Aggregate.fit(model, train.items, min(COMPONENTS, len(train) // 2), seed)
-    fitted = evaluate_samples(sample(model, len(data), seed, density=density), data, train, features, judge, seed)
+    fitted = evaluate_samples(
+        sample(model, len(data), seed, density=density), data, train, features, judge, seed, inception
+    )
     of_samples = {name: value for name, value in fitted.items() if "_floor" not in name and not name.endswith("_n")}
     return metrics | {f"{name}_aggregate": value for name, value in of_samples.items()}
 
@@ -78,42 +95,32 @@ def evaluate_samples(
     features: Autoencoder | Identity,
     judge: Classifier | None,
     seed: int = 0,
+    inception: Inception | None = None,
 ) -> dict[str, float]:
     """All metrics of generated items against one split; those of a judge only where there is one.
 
     Raises
     ------
     TypeError, ValueError
-        Samples of another shape or type than the data, fewer than two, or with values that are not finite; fewer than four
+        Samples of another shape or type than the data, fewer than three, or with values that are not finite; fewer than six
         items of data; ``train`` of another kind than ``data``. Nothing has been computed then.
     """
     _check_data(data, train)
-    check_items("samples", samples, data.shape, least=2)
+    check_items("samples", samples, data.shape, least=3)
     samples = samples.detach().cpu()
-    metrics = sample_quality(samples, data, train)
+    statistics = (data.domain.statistics(items) for items in (data.items, samples))
+    metrics = sample_quality(samples, data, train) | statistics_distances(*statistics, seed)
     if judge is not None:
-        metrics |= _frechet(features_of(judge, data.items), features_of(judge, samples), seed)
+        metrics |= feature_distances(features_of(judge, data.items), features_of(judge, samples), seed=seed)
         metrics["confident_samples"] = (judge(samples).softmax(1).amax(1) >= 0.9).float().mean().item()
+    if inception is not None:
+        metrics |= feature_distances(features_of(inception, data.items), features_of(inception, samples), "inception", seed)
     clouds = features_of(features, data.items), features_of(features, samples)
-    return metrics | bottleneck_distances(*clouds, min(CLOUD, len(data) // 2, len(samples)), seed=seed)
-
-
-def _frechet(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], seed: int) -> dict[str, float]:
-    """The distance of one half of the real features to as many samples, and the floor: to as many of the other half.
-
-    The bias depends on n, which is the same on all sides. The halves are the same for all models.
-    """
-    n = min(len(real) // 2, len(generated))
-    first, second = real[torch.randperm(len(real), generator=generator(seed, "frechet", "real"))[: 2 * n]].split(n)
-    fake = generated[torch.randperm(len(generated), generator=generator(seed, "frechet", "generated"))[:n]]
-    return {
-        "frechet_classifier": frechet_distance(first, fake),
-        "frechet_classifier_floor": frechet_distance(first, second),
-        "frechet_classifier_n": n,
-    }
+    size = min(CLOUD, len(data) // 2, len(samples))
+    return metrics | diagram_distances(*clouds, size, seed=seed) | landscape_energy(*clouds, size, seed=seed)
 
 
 def _check_data(data: Dataset, train: Dataset) -> None:
     check_same_kind(data, train)
-    if len(data) < 4:
-        raise ValueError(f"data: wanted at least 4 items, two for each half, got {len(data)}")
+    if len(data) < 6:
+        raise ValueError(f"data: wanted at least 6 items, three for each half, got {len(data)}")

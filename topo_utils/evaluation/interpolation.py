@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from topo_utils.evaluation.checks import check_items
+from topo_utils.datasets import Dataset
+from topo_utils.evaluation.checks import check_items, check_same_kind
+from topo_utils.evaluation.geodesics import at_equal_lengths, geodesics, lengths, straight
+from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
 from topo_utils.seed import generator
+from topo_utils.topology import TopologicalLoss
 from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
@@ -55,10 +60,130 @@ def cycle_error(model: nn.Module, items: Float[Tensor, "n ..."], pairs: int = 20
     check_items("items", items, tuple(items.shape[1:]), least=2)
     check_count("pairs", pairs)
     check_count("steps", steps, 3)
-    stream = generator(seed, "interpolation")
-    starts = torch.randint(len(items), (pairs,), generator=stream)
-    others = torch.randint(1, len(items), (pairs,), generator=stream)
+    starts, ends = _pairs(len(items), pairs, seed)
     codes = model.encode(items).mean
-    path = linear_path(codes[starts], codes[(starts + others) % len(items)], steps)[:, 1:-1]
-    decoded = model.decode(path.flatten(0, 1))
-    return (decoded - model.decode(model.encode(decoded).mean)).square().flatten(1).sum(1).mean().item()
+    path = linear_path(codes[starts], codes[ends], steps)[:, 1:-1]
+    return _cycle(model, model.decode(path.flatten(0, 1)))
+
+
+PAIRS = 64  # paths, and points of the clouds that they make
+STEPS = 9  # points a path at equal distances, the ends included
+CLOUDS = 20  # of real items, for the mean landscape
+
+
+@torch.no_grad()
+def interpolation_quality(
+    model: nn.Module,
+    data: Dataset,
+    train: Dataset,
+    features: Autoencoder | Identity,
+    judge: Classifier | None = None,
+    seed: int = 0,
+    pairs: int = PAIRS,
+) -> dict[str, float]:
+    """The Interpolation Quality Index and what keeps it honest, on linear and on geodesic latent paths.
+
+    Paths join the codes μ(x), μ(x') of random pairs of items; the pairs depend on the seed alone. Both kinds are looked at
+    where they divide the decoded curve into parts of equal length, and without their ends.
+
+    Parameters
+    ----------
+    model
+        Has ``encode``, which gives a posterior with a ``mean``, and ``decode``. It is put into evaluation mode.
+    data
+        Items to join, at least four.
+    train
+        Real items; with a judge, the nearest of them to a point of a path is sought in its features.
+    features
+        F, in which the shape of the paths is compared with that of the data.
+    pairs
+        Number of paths; fewer, where there are not twice as many items.
+
+    Returns
+    -------
+    dict
+        For ``linear`` and ``geodesic`` in the place of ``<kind>``:
+
+        - ``iqi_<kind>``: the mean cycle error ‖x_t - G(μ(x_t))‖² over the model's own reconstruction error of these items.
+          A model whose images are all alike scores well, hence what follows;
+        - ``path_<kind>_nearest``, with a judge: mean distance of x_t to the nearest training item in the judge's features,
+          over what test items have (then 1 is as near as real ones);
+        - ``path_<kind>_off_manifold``, where the manifold is known: mean distance from it;
+        - ``path_<kind>_topological``: squared distance, H0 and H1 together, of the landscape of the cloud
+          {F(x_t)} of all paths at one t from the mean landscape of real clouds of that size, scale-free, the mean over t;
+          ``path_topological_floor``: the same of other real clouds;
+        - ``path_length_ratio``: length of the geodesic over that of the line, in the data, the mean over the pairs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    """
+    check_items("data", data.items, data.shape, least=4)
+    check_same_kind(data, train)
+    check_count("pairs", pairs, 2)
+    model.eval()
+    pairs = min(pairs, len(data) // 2)
+    starts, ends = _pairs(len(data), pairs, seed)
+    codes = model.encode(data.items).mean
+    curves = {
+        "linear": straight(codes[starts], codes[ends]),
+        "geodesic": geodesics(model.decode, codes[starts], codes[ends]),
+    }
+    ratio = lengths(model.decode, curves["geodesic"]) / lengths(model.decode, curves["linear"])
+    ends_of = data.items[torch.cat([starts, ends]).unique()]
+    own = max(_cycle(model, ends_of), torch.finfo(torch.float32).tiny)
+    nearest = None if judge is None else _to_the_nearest(judge, data, train)
+    shape, floor = _shape(data, features, pairs, seed)
+    metrics = {"path_length_ratio": ratio.mean().item(), "path_topological_floor": floor}
+    for kind, each in curves.items():
+        inner = at_equal_lengths(model.decode, each, STEPS)[:, 1:-1].transpose(0, 1)  # a cloud of all paths at each t
+        decoded = model.decode(inner.flatten(0, 1))
+        metrics[f"iqi_{kind}"] = _cycle(model, decoded) / own
+        if nearest is not None:
+            metrics[f"path_{kind}_nearest"] = nearest(decoded)
+        if (manifold := getattr(data.domain, "manifold", None)) is not None:
+            metrics[f"path_{kind}_off_manifold"] = manifold.distance(decoded).mean().item()
+        metrics[f"path_{kind}_topological"] = shape(features_of(features, decoded).view(STEPS - 2, pairs, -1))
+    return metrics
+
+
+def _pairs(count: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of pairs of different items."""
+    stream = generator(seed, "interpolation")
+    starts = torch.randint(count, (pairs,), generator=stream)
+    return starts, (starts + torch.randint(1, count, (pairs,), generator=stream)) % count
+
+
+def _cycle(model: nn.Module, items: Tensor) -> float:
+    """Mean of ‖x - G(μ(x))‖²."""
+    return (items - model.decode(model.encode(items).mean)).square().flatten(1).sum(1).mean().item()
+
+
+def _to_the_nearest(judge: Classifier, data: Dataset, train: Dataset) -> Callable[[Tensor], float]:
+    """Mean distance of items to the nearest training item in the judge's features, that of the data's own items being 1."""
+    known = features_of(judge, train.items)
+
+    def distance(items: Tensor) -> float:
+        return torch.cdist(features_of(judge, items), known).amin(1).mean().item()
+
+    unit = distance(data.items)
+    if not unit:
+        raise ValueError("data: wanted other items than those of train, got only such as are there, too")
+    return lambda items: distance(items) / unit
+
+
+def _shape(
+    data: Dataset, features: Autoencoder | Identity, size: int, seed: int
+) -> tuple[Callable[[Float[Tensor, "clouds size d"]], float], float]:
+    """What tells how far clouds are from the mean landscape of real ones, and the distance of other real clouds."""
+    stream = generator(seed, "interpolation", "clouds")
+    chosen = torch.stack([torch.randperm(len(data), generator=stream)[:size] for _ in range(2 * CLOUDS)])
+    clouds, others = features_of(features, data.items)[chosen].split(CLOUDS)
+    loss = TopologicalLoss(scale_free=True).fit(clouds)
+    means = [vector.mean(0) for vector in loss.vectors(clouds)]
+
+    def distance(points: Tensor) -> float:
+        return loss([mean.expand(len(points), *mean.shape) for mean in means], points).item()
+
+    return distance, distance(others)

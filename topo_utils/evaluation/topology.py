@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,23 +11,41 @@ from torch import Tensor
 
 from topo_utils.evaluation.checks import check_features
 from topo_utils.seed import generator
-from topo_utils.topology import Diagram, bottleneck, pairwise_distances, persistent_homology, rips
+from topo_utils.topology import (
+    Diagram,
+    bottleneck,
+    landscape,
+    pairwise_distances,
+    persistent_homology,
+    rips,
+    wasserstein,
+)
 from topo_utils.topology.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+DISTANCES = {  # by the name that their metrics have
+    "bottleneck": bottleneck,
+    "wasserstein1": lambda x, y: wasserstein(x, y, 1).item(),
+    "wasserstein2": lambda x, y: wasserstein(x, y, 2).item(),
+}
+HALVINGS, CLOUDS, GRID = 10, 30, 512  # of the energy form
+
+
 @torch.no_grad()
-def bottleneck_distances(
+def diagram_distances(
     real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], cloud_size: int = 128, draws: int = 100, seed: int = 0
 ) -> dict[str, float]:
-    """Bottleneck distances in H0 and H1 between random clouds of real and of generated features, and their floor.
+    """Distances of persistence diagrams, H0 and H1, between random clouds of real and of generated features; their floors.
 
-    Each draw takes two disjoint real clouds and one generated cloud, and compares the first real one with the other two.
+    Bottleneck and Wasserstein distances of order 1 and 2, see :mod:`topo_utils.topology.distances`. Each draw takes two
+    disjoint real clouds and one generated cloud, and compares the first real one with the other two.
     The real clouds depend on the real features and the seed alone: all models are measured by the same. The **floor** is
     the distance of the two real clouds: what a perfect sampler scores, in the mean. It is no lower bound, for samples of
-    less variety than the data can have diagrams that are nearer to those of real clouds than real ones are to each other.
+    less variety than the data can have diagrams that are nearer to those of real clouds than real ones are to each other;
+    :func:`landscape_energy` has no such flaw.
 
     A standard error is that of the mean over the draws, for these features: the standard deviation of the draws by √draws.
     That there are only so many features, of which the draws take overlapping clouds, and that a model was trained once, is
@@ -46,34 +65,99 @@ def bottleneck_distances(
     Returns
     -------
     dict
-        Means over the draws: ``bottleneck_h0``, ``bottleneck_h1``, ``bottleneck_h0_floor``, ``bottleneck_h1_floor``; for
-        each its ``..._standard_error``; ``bottleneck_n``, the size of the clouds.
+        For ``bottleneck``, ``wasserstein1`` and ``wasserstein2`` in the place of ``<name>``, means over the draws:
+        ``<name>_h0``, ``<name>_h1``, ``<name>_h0_floor``, ``<name>_h1_floor``; for each its ``..._standard_error``; and
+        ``bottleneck_n``, the size of the clouds.
 
     Raises
     ------
     TypeError, ValueError
         An argument is not as described.
     """
+    _check(real, generated, cloud_size)
+    check_count("draws", draws, 2)
+    first, second = _drawn(len(real), 2 * cloud_size, draws, generator(seed, "bottleneck", "real")).split(cloud_size, dim=1)
+    fake = _drawn(len(generated), cloud_size, draws, generator(seed, "bottleneck", "generated"))
+    by_cloud = map(_diagrams, (real[first], real[second], generated[fake]))
+    metrics = {}
+    for h, (diagrams, others, fakes) in enumerate(zip(*by_cloud, strict=True)):
+        for (name, distance), (suffix, compared) in product(DISTANCES.items(), (("", fakes), ("_floor", others))):
+            pairs = zip(_single(diagrams), _single(compared), strict=True)
+            distances = torch.tensor([distance(*pair) for pair in pairs], dtype=torch.float64)
+            metrics[f"{name}_h{h}{suffix}"] = distances.mean().item()
+            metrics[f"{name}_h{h}{suffix}_standard_error"] = distances.std().item() / math.sqrt(draws)
+    return {**metrics, "bottleneck_n": cloud_size}
+
+
+@torch.no_grad()
+def landscape_energy(
+    real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], cloud_size: int = 128, seed: int = 0
+) -> dict[str, float]:
+    """The energy form 2 L(X, Y) - L(X, X') - L(Y, Y') of the squared distance of landscapes, H0 and H1; and its floor.
+
+    Of independent clouds E‖λ_X - λ_Y‖² = Var λ_X + Var λ_Y + ‖E λ_X - E λ_Y‖²: clouds of one distribution are at a
+    distance, and samples of little variety come below it. The energy form is 2 ‖E λ_X - E λ_Y‖², zero exactly where the
+    mean landscapes agree (Székely & Rizzo, J. Stat. Plan. Inference 143, 2013, of energy distances). The estimate from n
+    clouds of each is unbiased, and so may be negative.
+
+    The real features are halved ten times; clouds of one half are compared with clouds of as many generated features, and,
+    for the floor, with clouds of the other half. Clouds of one half have points in common, so that what is left of the
+    variance by which halves differ makes even the floor positive.
+
+    Returns
+    -------
+    dict
+        ``landscape_energy_h0``, ``landscape_energy_h1``, the means over the halvings, their ``..._floor``, and for each the
+        ``..._standard_error``, the standard deviation of the halvings by √10.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described, see :func:`diagram_distances`.
+    """
+    _check(real, generated, cloud_size)
+    size = min(len(real) // 2, len(generated))
+    stream, other = generator(seed, "energy", "real"), generator(seed, "energy", "generated")
+    found: dict[str, list[float]] = {}
+    for _ in range(HALVINGS):
+        halves = real[torch.randperm(len(real), generator=stream)[: 2 * size]].split(size)
+        fake = generated[torch.randperm(len(generated), generator=other)[:size]]
+        first, second = (half[_drawn(size, cloud_size, CLOUDS, stream)] for half in halves)
+        clouds = (first, fake[_drawn(size, cloud_size, CLOUDS, other)], second)
+        for h, (wanted, made, same) in enumerate(zip(*map(_diagrams, clouds), strict=True)):
+            found.setdefault(f"landscape_energy_h{h}", []).append(_energy(*_curves(wanted, made)))
+            found.setdefault(f"landscape_energy_h{h}_floor", []).append(_energy(*_curves(wanted, same)))
+    values = {name: torch.tensor(each, dtype=torch.float64) for name, each in found.items()}
+    errors = {f"{name}_standard_error": each.std().item() / math.sqrt(HALVINGS) for name, each in values.items()}
+    return {name: each.mean().item() for name, each in values.items()} | errors
+
+
+def _diagrams(clouds: Float[Tensor, "clouds n d"]) -> list[Diagram]:
+    return persistent_homology(rips(pairwise_distances(clouds)))
+
+
+def _curves(*diagrams: Diagram) -> list[Float[Tensor, "clouds values"]]:
+    """Landscapes of batches on one grid that all bars lie in, scaled so that a plain sum of squares is an integral."""
+    last = max(float(each.points.amax()) if each.points.numel() else 0.0 for each in diagrams)
+    grid = torch.linspace(0, last or 1.0, GRID, dtype=torch.float64)
+    levels = max(1, *(each.points.shape[-2] for each in diagrams))
+    return [landscape(each, grid, levels).double().flatten(1) * grid[1].sqrt() for each in diagrams]
+
+
+def _energy(x: Float[Tensor, "n values"], y: Float[Tensor, "m values"]) -> float:
+    """2 E‖x - y‖² - E‖x - x'‖² - E‖y - y'‖² over all pairs of different rows."""
+    apart = (x.mean(0) - y.mean(0)).square().sum()
+    return 2 * (apart - x.var(0).sum() / len(x) - y.var(0).sum() / len(y)).item()
+
+
+def _check(real: Tensor, generated: Tensor, cloud_size: int) -> None:
     check_features(real, generated)
     check_count("cloud_size", cloud_size, 2)
-    check_count("draws", draws, 2)
     if len(real) < 2 * cloud_size or len(generated) < cloud_size:
         raise ValueError(
             f"cloud_size: wanted at most half the {len(real)} real and all the {len(generated)} generated features, "
             f"got {cloud_size}"
         )
-    first, second = _drawn(len(real), 2 * cloud_size, draws, generator(seed, "bottleneck", "real")).split(cloud_size, dim=1)
-    fake = _drawn(len(generated), cloud_size, draws, generator(seed, "bottleneck", "generated"))
-    by_cloud = [persistent_homology(rips(pairwise_distances(c))) for c in (real[first], real[second], generated[fake])]
-    metrics = {}
-    for h, (diagrams, others, fakes) in enumerate(zip(*by_cloud, strict=True)):
-        for name, compared in ((f"bottleneck_h{h}", fakes), (f"bottleneck_h{h}_floor", others)):
-            distances = torch.tensor(
-                [bottleneck(*pair) for pair in zip(_single(diagrams), _single(compared), strict=True)], dtype=torch.float64
-            )
-            metrics[name] = distances.mean().item()
-            metrics[f"{name}_standard_error"] = distances.std().item() / math.sqrt(draws)
-    return {**metrics, "bottleneck_n": cloud_size}
 
 
 def _drawn(count: int, size: int, draws: int, stream: torch.Generator) -> Tensor:

@@ -39,6 +39,7 @@ COLOURS = _Colours(
         "vae-distances": "#CC79A7",
         "vae-critical-edges": "#E69F00",
         "vae-critical-edges-h1": "#A65E00",
+        "vae-regressed-codes": "#882255",
         "vae-energy": "#56B4E9",
         "vae-gaussian": "#999999",
         "vae-shuffled": "#BBBBBB",
@@ -59,6 +60,7 @@ NAMES = _Names(
         "vae-distances": "VAE + all distances",
         "vae-critical-edges": "VAE + critical edges (H0)",
         "vae-critical-edges-h1": "VAE + critical edges (H0, H1)",
+        "vae-regressed-codes": "VAE + regression of F's codes",
         "vae-energy": "VAE + energy distance",
         "vae-gaussian": "VAE + L_topo to a Gaussian",
         "vae-shuffled": "VAE + L_topo to a shuffled cloud",
@@ -89,7 +91,8 @@ TERMS = _Names(
         "topological_betti": "TopoDiffusionNet's loss",
     }
 )
-NO_TERMS = ("epoch", "loss", "seconds", "gradient", "validation")  # columns of a history that are no term of the loss
+# columns of a history that are no term of the loss
+NO_TERMS = ("epoch", "loss", "seconds", "gradient", "factor", "validation")
 DIMENSION_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DIMENSION_NAMES = ("H0, components", "H1, loops", "H2, voids")
 
