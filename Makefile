@@ -7,15 +7,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
+PROFILE ?= smoke
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+ENGINE ?= local
 SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
 
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help env lab run test unit nbtest notebooks qm9 bench mutants lint lock clean
+.PHONY: help env lab run test unit nbtest sweep sweep-status slurm-test notebooks qm9 bench mutants lint lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 env: $(READY) ## build .venv from requirements.lock (does nothing when it is up to date)
 
@@ -42,6 +45,16 @@ unit: $(READY) ## the unit tests
 nbtest: $(READY) ## execute every notebook and solution with nbval, side by side; fails when there is none
 	$(BIN)/python -m pytest -x -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=3600 -p no:cacheprovider notebooks
 
+sweep: $(READY) ## run a grid of notebooks, side by side: make sweep PROFILE=smoke|cpu|gpu [CORES=2] [ENGINE=local|slurm]
+	$(BIN)/python -m topo_utils.runs.sweep start $(PROFILE) --cores $(CORES) --profile $(ENGINE)
+	@$(BIN)/python -m topo_utils.runs.sweep finish $(PROFILE)
+
+sweep-status: $(READY) ## how many runs of that grid are done, running, interrupted and waiting
+	@$(BIN)/python -m topo_utils.runs.sweep status $(PROFILE)
+
+slurm-test: $(READY) ## a small grid on a Slurm of this one machine, with a job killed and resumed (root, packages slurm-wlm and munge)
+	$(BIN)/python tests/slurm/run.py
+
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)
 
@@ -64,7 +77,7 @@ lint: $(READY) ## style of the code and of the notebooks
 
 lock: $(READY) ## compile requirements.lock anew from pyproject.toml (all platforms, with hashes)
 	uv=$$(command -v uv || echo $(BIN)/uv); \
-	$$uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
+	$$uv pip compile pyproject.toml --extra dev --extra sweep --universal --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
 
 clean: ## remove the environment and caches; run records and downloaded data stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis data/processed

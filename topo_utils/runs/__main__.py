@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
+from topo_utils import paths
 from topo_utils.config import ConfigError
 from topo_utils.runs.execution import execute
 from topo_utils.runs.parameters import assignments, read_parameters, resolve
-from topo_utils.runs.record import Record, RunError, table
+from topo_utils.runs.record import PROVENANCE, Record, RunError, table
 from topo_utils.runs.results import keep, publish
 
 
@@ -27,11 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="TABLE",
         help="run nothing: collect records, given in place of notebooks, in data/results/TABLE.csv",
     )
+    parser.add_argument(
+        "--skip-done", action="store_true", help="run nothing where the record is there, of the same code and data"
+    )
+    parser.add_argument("--receipt", type=Path, metavar="FILE", help="copy the record's provenance there when all is done")
     options = parser.parse_args(arguments)
+    if options.receipt and len(options.notebooks) > 1:
+        parser.error("--receipt is of one notebook")
     if options.keep and (options.publish or options.file or options.parameter):
         parser.error("--keep runs nothing: it goes with records alone")
     if options.publish and (options.file or options.parameter):
         parser.error("--publish keeps the run with the defaults: it goes with neither -f nor -p")
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         if options.keep:
             print(keep(options.keep, options.notebooks))
@@ -40,10 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         for notebook in options.notebooks:
             resolve(notebook, given)  # all of them are checked before the first one starts
         for notebook in options.notebooks:
-            record = execute(notebook, given, resume=not options.publish)
+            record = execute(notebook, given, resume=not options.publish, skip_done=options.skip_done)
             if options.publish:
                 publish(notebook, record)
             _report(record)
+            if options.receipt:
+                with paths.atomic(options.receipt) as scratch:
+                    scratch.write_bytes((record / PROVENANCE).read_bytes())
     except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -51,6 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A batch engine that cancels sends SIGTERM: the kernel has to end, too."""
+    raise KeyboardInterrupt
 
 
 def _report(path: Path) -> None:

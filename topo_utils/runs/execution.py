@@ -33,10 +33,12 @@ from topo_utils.runs.record import (
 STARTED = "started.json"
 
 
-def execute(notebook: Path, given: Mapping[str, Any] | None = None, resume: bool = True) -> Path:
+def execute(notebook: Path, given: Mapping[str, Any] | None = None, resume: bool = True, skip_done: bool = False) -> Path:
     """Run a notebook with some parameters changed, and keep its record.
 
-    What an interrupted run of the same parameters and code left behind is taken up, unless ``resume`` is False.
+    What an interrupted run of the same parameters and code left behind is taken up, unless ``resume`` is False. With
+    ``skip_done`` nothing is run where there is a whole record already, of the same code and the same data; and where the
+    same run is under way elsewhere, its end is waited for: so a repetition does no harm, and a batch engine may repeat.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def execute(notebook: Path, given: Mapping[str, Any] | None = None, resume: bool
     ConfigError
         A parameter is wrong; nothing was started and nothing written.
     RunError
-        The notebook failed (it is kept for reading), the same run is under way elsewhere, or nothing can be written there.
+        The notebook failed (it is kept for reading), the same run is under way elsewhere and not waited for, or nothing can
+        be written there.
     """
     notebook, given = Path(notebook), dict(given or {})
     values = resolve(notebook, given)
@@ -56,8 +59,11 @@ def execute(notebook: Path, given: Mapping[str, Any] | None = None, resume: bool
     record, staging = paths.runs() / name, paths.runs() / (name + PARTIAL)
     try:
         paths.runs().mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(paths.runs() / f".{name}.lock", timeout=0):
+        with filelock.FileLock(paths.runs() / f".{name}.lock", timeout=-1 if skip_done else 0):
             _recover(record)
+            if skip_done and _is_done(record, notebook):
+                print("this run is done: its record is whole, and of the same code and data", flush=True)
+                return record
             _prepare(staging, notebook, values, resume)
             start = time.perf_counter()
             _execute_notebook(notebook, staging, given)
@@ -70,6 +76,14 @@ def execute(notebook: Path, given: Mapping[str, Any] | None = None, resume: bool
             f"the record cannot be written: {error}; TOPO_HOME names another place than {paths.home()}"
         ) from error
     return record
+
+
+def _is_done(path: Path, notebook: Path) -> bool:
+    try:
+        record = Record(path)
+        return record.provenance["code"] == code_digest(notebook) and record.has_its_data()
+    except RunError:
+        return False
 
 
 def _prepare(staging: Path, notebook: Path, values: dict[str, Any], resume: bool) -> None:

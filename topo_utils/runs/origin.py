@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import torch
 
 from topo_utils import paths
 
@@ -30,6 +29,8 @@ def code_digest(notebook: Path) -> str:
 
 def provenance() -> dict[str, Any]:
     """The state of this project and of the machine, now: taken when a run starts, lest it name a later commit."""
+    import torch  # here: who only plans or looks at runs need not wait for it
+
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--", "topo_utils", "requirements.lock")),

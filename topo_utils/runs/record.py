@@ -224,25 +224,23 @@ class Record:
         RunError
             The run used no such split, several, or one's own data; or the data set has other items now.
         """
-        from topo_utils.datasets import REGISTRY, load
-
-        used = [each for model in self.provenance["models"].values() for each in (model["train"], model["validation"])]
-        used = [each for each in [*used, *self.provenance["data"]] if each["split"] == split]
+        used = [each for each in self._used() if each["split"] == split]
         if not used or any(each != used[0] for each in used):
             names = sorted({f"{each['name']}/{each['split']}" for each in used}) or "none"
             raise RunError(f"split: wanted one that the run used once, got '{split}', of which there are {names}")
-        wanted = used[0]
-        if wanted["name"] not in REGISTRY:
-            raise RunError(
-                f"'{wanted['name']}' is one's own data: give the items yourself, the record has only their digest"
-            )
-        found = load(wanted["name"], split, limit=wanted["limit"], seed=wanted["seed"])
-        if found.digest != wanted["digest"]:
-            raise RunError(
-                f"{wanted['name']}/{split} has other items now than those that the run used: "
-                f"digest {found.digest}, wanted {wanted['digest']}"
-            )
-        return found
+        return _loaded(used[0])
+
+    def has_its_data(self) -> bool:
+        """Whether all the data that the run used are there, with the same items; one's own data count as different."""
+        try:
+            return all(_loaded(each) is not None for each in self._used())
+        except RunError:
+            return False
+
+    def _used(self) -> list[dict[str, Any]]:
+        """What the provenance says of each split."""
+        models = self.provenance["models"].values()
+        return [each for model in models for each in (model["train"], model["validation"])] + self.provenance["data"]
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -293,6 +291,25 @@ class Record:
         wanted = record_name(self.notebook, self.parameters)
         if self.path.resolve().name != wanted or self.path.is_symlink():
             raise ValueError(f"wanted the name '{wanted}': this is a copy of that record, or a link to it")
+
+
+def _loaded(about: Mapping[str, Any]) -> Dataset:
+    """The split that was described so; raises RunError when it is one's own, is missing or has other items now."""
+    from topo_utils.datasets import REGISTRY, DataError, load
+
+    if about["name"] not in REGISTRY:
+        raise RunError(f"'{about['name']}' is one's own data: give the items yourself, the record has only their digest")
+    chosen = {key: about[key] for key in ("limit", "seed", "held_out") if key in about}
+    try:
+        found = load(about["name"], about["split"], **chosen)
+    except DataError as error:
+        raise RunError(str(error)) from error
+    if found.digest != about["digest"]:
+        raise RunError(
+            f"{about['name']}/{about['split']} has other items now than those that the run used: "
+            f"digest {found.digest}, wanted {about['digest']}"
+        )
+    return found
 
 
 def digest_of(content: Any) -> str:
