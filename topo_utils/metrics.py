@@ -10,6 +10,7 @@ from typing import NamedTuple
 #: What tells the rows of one record from each other, beside the metrics: of which model, on which data set.
 FACTORS = ("model", "data")
 AGGREGATE = "_aggregate"
+INTERVAL = {"low": "lower", "high": "upper"}
 
 
 class Metric(NamedTuple):
@@ -154,7 +155,7 @@ def _told_apart(null: str) -> dict[str, Metric]:
 #: Every metric by its name. One whose name ends in ``_n`` and whose meaning has ``{n}`` is there for any number:
 #: ``h0_gaussian_64``; one in ``_set`` with ``{set}`` for any set of items: ``ood_auroc_knn_rotated``.
 #: With ``_aggregate`` at its end, a name stands for the same metric of samples whose codes are drawn from a density fitted
-#: to the codes of the training items.
+#: to the codes of the training items; with ``_low`` or ``_high``, for an end of its interval.
 METRICS: dict[str, Metric] = {
     # a VAE
     "reconstruction_error": Metric("reconstruction error of an item, squared", "squared data units", "lower"),
@@ -230,6 +231,9 @@ def metric(name: str) -> Metric:
         own = metric(name.removesuffix(AGGREGATE))
         return own._replace(meaning=f"{own.meaning}, codes from the fitted density")
     stem, _, number = name.rpartition("_")
+    if number in INTERVAL:
+        own = metric(stem)
+        return own._replace(meaning=f"{own.meaning}, {INTERVAL[number]} end of its 95 % interval over items", better=None)
     family = METRICS.get(f"{stem}_n")
     if number.isdecimal() and family is not None and "{n}" in family.meaning:
         return family._replace(meaning=family.meaning.format(n=number))

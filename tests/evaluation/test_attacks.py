@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from topo_utils.datasets import from_tensors
+from topo_utils.evaluation import intervals
 from topo_utils.evaluation.attacks import (
     attack_success,
     displaced,
@@ -191,6 +192,11 @@ def test_every_metric_by_hand(data):
     heights = [(a + b) / 2 for a, b in pairwise(values)]
     area = sum(h * w for h, w in zip(heights, (5, 5, 5, 5, 10, 10), strict=True)) / 40
     assert metrics["pgd_area"] == pytest.approx(area, rel=1e-5)
+    flips = torch.stack([distances < p / 100 * unit for p in (0, 5, 10, 15, 20, 30, 40)]).float()
+    of_items = torch.trapezoid(flips, torch.tensor([0.0, 5, 10, 15, 20, 30, 40]), dim=0) / 40
+    assert {end: metrics[end] for end in ("pgd_area_low", "pgd_area_high")} == pytest.approx(
+        intervals.of_mean("pgd_area", of_items), abs=0.011
+    )
     for percent in (25, 50, 100):  # the prior's standard deviation is 3
         wanted = (distances < percent / 100 * 3).float().mean().item()
         assert metrics[f"pgd_prior_{percent}"] == pytest.approx(wanted, abs=0.04)
@@ -233,8 +239,9 @@ def test_without_a_judge_an_item_must_move_beyond_its_neighbours(data):
     assert set(metrics) == {
         *(f"displaced_{p}" for p in (5, 10, 15, 20, 30, 40)),
         *(f"displaced_random_{p}" for p in (5, 10, 15, 20, 30, 40)),
-        "displaced_area",
+        *(f"displaced_area{end}" for end in ("", "_low", "_high")),
     }
+    assert metrics["displaced_area_low"] == pytest.approx(metrics["displaced_area_high"])  # no item differs from another
     assert all(metric(name) for name in metrics)
     value, success = displaced(model, Flat(), codes, 0.05)(codes + torch.tensor([0.0, 0.06]), torch.arange(20))
     assert value.mean().item() == pytest.approx(0.06, rel=1e-3)

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 from topo_utils import evaluation
 from topo_utils.datasets import Dataset, graphs, load, molecules, proteins
 from topo_utils.datasets.shapes import CIRCLE, Points
+from topo_utils.evaluation import intervals
 from topo_utils.metrics import described
 from topo_utils.models.features import Identity
 from topo_utils.models.priors import Aggregate
@@ -58,7 +59,10 @@ class Halving(nn.Module):
 def test_reconstruction_sums_over_an_item_and_takes_the_mean_over_the_items():
     items = torch.tensor([[0.0, 0], [6, 8], [1, 0]])
     found = evaluation.reconstruction(Halving(), items)
-    assert found["reconstruction_error"] == pytest.approx((0 + 25 + 0.25) / 3)  # ‖x / 2‖²
+    errors = torch.tensor([0, 25, 0.25])  # ‖x / 2‖²
+    assert found["reconstruction_error"] == pytest.approx(errors.mean().item())
+    ends = intervals.of_mean("reconstruction_error", errors)
+    assert {end: found[end] for end in ends} == pytest.approx(ends)
     assert found["reconstruction_nats"] == pytest.approx((0 + 7 + 0.5) / 3)
     variance = (4 - 1 - math.log(4)) / 2  # what the second dimension's variance adds to every item's KL
     assert found["kl"] == pytest.approx((0 + 25 + 0.25) / 3 / 2 + variance)
@@ -163,7 +167,7 @@ def test_evaluate_is_of_the_split_and_of_as_many_samples_of_the_seed(digits, fea
     names = ["frechet_classifier", "confident_samples", *shares, *(mean + end for mean in means for end in ENDS)]
     found = evaluation.evaluate(model, data, train, features, judge, seed)
     assert found == {
-        **evaluation.reconstruction(model, data.items),
+        **evaluation.reconstruction(model, data.items, seed),
         "interpolation_cycle_error": evaluation.cycle_error(model, data.items, seed=seed),
         **evaluation.evaluate_samples(samples, data, train, features, judge, seed),
         **{f"{name}_aggregate": fitted[name] for name in names},

@@ -8,7 +8,7 @@ from torch import nn
 
 from topo_utils import datasets
 from topo_utils.datasets import from_tensors
-from topo_utils.evaluation import interpolation_quality
+from topo_utils.evaluation import interpolation_quality, intervals
 from topo_utils.evaluation.interpolation import _pairs
 from topo_utils.metrics import metric
 from topo_utils.models.features import Identity
@@ -91,6 +91,25 @@ def test_the_index_is_relative_to_the_models_own_error(circle):
     metrics = interpolation_quality(Shifted(0.3), data, train, Features())
     assert metrics["iqi_linear"] == pytest.approx(1, rel=1e-4)
     assert metrics["iqi_geodesic"] == pytest.approx(1, rel=1e-4)
+
+
+class Halved(Shifted):
+    """Codes are half of the points, which are decoded as they are: a cycle loses half of a point."""
+
+    def encode(self, x):
+        return Posterior(x / 2, torch.zeros_like(x))
+
+
+def test_its_interval_is_over_the_paths(circle):
+    train, data = circle
+    metrics = interpolation_quality(Halved(), data, train, Features(), pairs=30, seed=2)
+    starts, ends = (data.items[each] for each in _pairs(200, 30, 2))
+    t = torch.arange(1, 8)[:, None, None] / 8
+    lost = (((1 - t) * starts + t * ends) / 4).square().sum(2).mean(0)
+    own = (torch.cat([starts, ends]).unique(dim=0) / 2).square().sum(1).mean()
+    assert metrics["iqi_linear"] == pytest.approx((lost / own).mean().item(), rel=1e-3)
+    wanted = intervals.of_mean("iqi_linear", lost / own, 2)
+    assert {end: metrics[end] for end in wanted} == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_nearest_item_is_a_training_item_in_the_judges_features():

@@ -13,7 +13,7 @@ from torch import nn
 
 from topo_utils import datasets
 from topo_utils.datasets import from_tensors
-from topo_utils.evaluation import ood_detection
+from topo_utils.evaluation import intervals, ood_detection
 from topo_utils.evaluation.ood import negative_elbo, told_apart
 from topo_utils.metrics import metric
 from topo_utils.models.features import Identity
@@ -92,7 +92,11 @@ def test_the_scores_are_those_of_their_definitions(splits):
     plain = [((e - reference.mean(0)) @ covariance.inverse() * (e - reference.mean(0))).sum(1) for e in (x, y)]
     higher = (plain[1][:, None] > plain[0]).double().mean().item()
     assert found["ood_auroc_mahalanobis_shifted"] == pytest.approx(higher, abs=0.01)  # the shrinkage is small here
-    assert set(found) == {f"ood_{m}_{s}_shifted" for m in MEASURES for s in SCORES}
+    for name, (inside, out, _) in wanted.items():
+        ends = intervals.of_auroc(f"ood_auroc_{name}_shifted", inside, out)
+        assert {end: found[end] for end in ends} == pytest.approx(ends, abs=0.01)  # items come in another order
+    ends = {f"ood_auroc_{s}_shifted_{end}" for s in SCORES for end in ("low", "high")}
+    assert set(found) == {f"ood_{m}_{s}_shifted" for m in MEASURES for s in SCORES} | ends
     assert all(metric(name) for name in found)
 
 

@@ -309,6 +309,26 @@ def test_after_a_kill_the_next_sweep_finishes_and_nothing_is_counted_twice(victi
 
 
 @engine
+def test_where_the_disk_is_full_a_run_fails_and_the_next_sweep_does_it_again(grid, tmp_path, home):
+    """The disk holds what is small, and no file of a megabyte: a limit of the process stands for it."""
+    body = SLOW[1] + "\n" + 'if n > 1:\n    (folder / "weights.bin").write_bytes(bytes(1_000_000 * n))'
+    write(tmp_path / "big.ipynb", SLOW[0], body)
+    write_grid(grid, [{"notebook": "big", "cross": {"n": [1, 2]}}])
+    full = [sys.executable, "-c", "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20));"]
+    full[-1] += " os.execv(sys.argv[1], sys.argv[1:])"
+    failed = subprocess.run([*full, *command(grid)], capture_output=True, text=True)
+    assert failed.returncode != 0
+    assert sweep.status(str(grid)) == {"done": 1, "interrupted": 1}
+    (large,) = (run.record for run in sweep.read_grid(grid) if run.parameters["n"] == 2)
+    assert "File too large" in (home / "sweeps/tiny/logs" / f"{large}.log").read_text()
+    assert not (home / "runs" / large).exists()
+    again = swept(grid)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert executions(home) == [1, 2, 2]
+    assert sorted(pd.read_csv(sweep.finish(str(grid)))["kl"]) == [0.5, 1.0]
+
+
+@engine
 def test_two_engines_at_once_are_one_too_many(grid, home):
     write_grid(grid, [{"notebook": "slow", "shared": {"wait": 600.0}, "cross": {"n": [1, 2]}}])
     running = started(grid)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from topo_utils.datasets import Dataset
+from topo_utils.evaluation import intervals
 from topo_utils.evaluation.checks import check_items
 from topo_utils.models.features import Autoencoder, Classifier, Identity
 from topo_utils.models.vae import Posterior
@@ -172,10 +173,11 @@ def attack_success(
     -------
     dict
         With a judge: ``pgd_kept``, ``pgd_<ε>`` (percent of the distance between classes), ``pgd_random_<ε>``, ``pgd_area``
-        (the mean of the curve from 0 to the largest ε, by the trapezoid rule), ``pgd_prior_<ε>``, ``pgd_moved_<ε>``,
+        (the mean of the curve from 0 to the largest ε, by the trapezoid rule; with the ends ``_low`` and ``_high`` of its
+        95 % interval over the items), ``pgd_prior_<ε>``, ``pgd_moved_<ε>``,
         ``pgd_second_<ε>``, ``encoder_attack_<ε>`` and ``encoder_attack_kl_<ε>`` (:func:`encoder_attack`); where the judge
         knows no item from its code, ``pgd_kept`` alone. Without a judge: ``displaced_<ε>``, ``displaced_random_<ε>``,
-        ``displaced_area``.
+        ``displaced_area`` with its interval.
 
     Raises
     ------
@@ -235,9 +237,10 @@ def _curve(
     for percent in BY_DISTANCE:
         success = goal(codes + radii[f"{name}_{percent}"] * directions, torch.arange(len(codes)))[1]
         metrics[f"{name}_random_{percent}"] = _share(success)
-    curve = torch.tensor([0.0, *(metrics[each] for each in radii)])
-    area = torch.trapezoid(curve, torch.tensor([0.0, *BY_DISTANCE])) / BY_DISTANCE[-1]
-    return metrics | {f"{name}_area": area.item()}, attacks
+    flips = torch.stack([torch.zeros(len(codes), dtype=torch.bool), *(attacks[each].success for each in radii)]).float()
+    areas = torch.trapezoid(flips, torch.tensor([0.0, *BY_DISTANCE]), dim=0) / BY_DISTANCE[-1]
+    area = f"{name}_area"
+    return metrics | {area: areas.mean().item(), **intervals.of_mean(area, areas, seed)}, attacks
 
 
 def misread(model: nn.Module, judge: Classifier, labels: Tensor) -> Goal:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from topo_utils.evaluation import intervals
 from topo_utils.evaluation.checks import check_items
 from topo_utils.seed import generator
 
@@ -31,7 +32,8 @@ def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."], seed: int = 
     Returns
     -------
     dict
-        ``reconstruction_error``: ‖x - G(μ(x))‖² summed over the pixels; ``reconstruction_nats``: -log p(x|μ(x)), where
+        ``reconstruction_error``: ‖x - G(μ(x))‖² summed over the pixels, with the ends ``_low`` and ``_high`` of its 95 %
+        interval over the items (:mod:`~topo_utils.evaluation.intervals`); ``reconstruction_nats``: -log p(x|μ(x)), where
         there is a likelihood; ``kl``: D_KL(q(z|x) ‖ p(z)) in nats; ``active_units``: latent dimensions whose mean KL to
         N(0, 1) is above 0.01 nats, whatever the prior (a count; the threshold after Burda et al., "Importance weighted
         autoencoders", ICLR 2016, section 5.2, there on the variance of μ).
@@ -43,7 +45,8 @@ def reconstruction(model: nn.Module, items: Float[Tensor, "n ..."], seed: int = 
     """
     check_items("items", items, tuple(items.shape[1:]))
     posterior = model.encode(items)
-    metrics = {"reconstruction_error": (model.decode(posterior.mean) - items).square().flatten(1).sum(1).mean().item()}
+    errors = (model.decode(posterior.mean) - items).square().flatten(1).sum(1)
+    metrics = {"reconstruction_error": errors.mean().item(), **intervals.of_mean("reconstruction_error", errors, seed)}
     if getattr(model, "likelihood", None) is not None:
         nats = model.likelihood.nats(model.parameters_of(posterior.mean), items)
         metrics["reconstruction_nats"] = nats.mean().item()

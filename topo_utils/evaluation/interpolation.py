@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_utils.datasets import Dataset
+from topo_utils.evaluation import intervals
 from topo_utils.evaluation.checks import check_items, check_same_kind
 from topo_utils.evaluation.geodesics import at_equal_lengths, geodesics, lengths, straight
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
@@ -63,7 +64,7 @@ def cycle_error(model: nn.Module, items: Float[Tensor, "n ..."], pairs: int = 20
     starts, ends = _pairs(len(items), pairs, seed)
     codes = model.encode(items).mean
     path = linear_path(codes[starts], codes[ends], steps)[:, 1:-1]
-    return _cycle(model, model.decode(path.flatten(0, 1)))
+    return _cycles(model, model.decode(path.flatten(0, 1))).mean().item()
 
 
 PAIRS = 64  # paths, and points of the clouds that they make
@@ -104,7 +105,8 @@ def interpolation_quality(
     dict
         For ``linear`` and ``geodesic`` in the place of ``<kind>``:
 
-        - ``iqi_<kind>``: the mean cycle error ‖x_t - G(μ(x_t))‖² over the model's own reconstruction error of these items.
+        - ``iqi_<kind>``: the mean cycle error ‖x_t - G(μ(x_t))‖² over the model's own reconstruction error of these items,
+          with the ends ``_low`` and ``_high`` of its 95 % interval over the paths, that error being given.
           A model whose images are all alike scores well, hence what follows;
         - ``path_<kind>_nearest``, with a judge: mean distance of x_t to the nearest training item in the judge's features,
           over what test items have (then 1 is as near as real ones);
@@ -132,14 +134,15 @@ def interpolation_quality(
     }
     ratio = lengths(model.decode, curves["geodesic"]) / lengths(model.decode, curves["linear"])
     ends_of = data.items[torch.cat([starts, ends]).unique()]
-    own = max(_cycle(model, ends_of), torch.finfo(torch.float32).tiny)
+    own = _cycles(model, ends_of).mean().clamp(min=torch.finfo(torch.float32).tiny)
     nearest = None if judge is None else _to_the_nearest(judge, data, train)
     shape, floor = _shape(data, features, pairs, seed)
     metrics = {"path_length_ratio": ratio.mean().item(), "path_topological_floor": floor}
     for kind, each in curves.items():
         inner = at_equal_lengths(model.decode, each, STEPS)[:, 1:-1].transpose(0, 1)  # a cloud of all paths at each t
         decoded = model.decode(inner.flatten(0, 1))
-        metrics[f"iqi_{kind}"] = _cycle(model, decoded) / own
+        cycles = _cycles(model, decoded).view(STEPS - 2, pairs).mean(0) / own
+        metrics |= {f"iqi_{kind}": cycles.mean().item(), **intervals.of_mean(f"iqi_{kind}", cycles, seed)}
         if nearest is not None:
             metrics[f"path_{kind}_nearest"] = nearest(decoded)
         if (manifold := getattr(data.domain, "manifold", None)) is not None:
@@ -155,9 +158,9 @@ def _pairs(count: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
     return starts, (starts + torch.randint(1, count, (pairs,), generator=stream)) % count
 
 
-def _cycle(model: nn.Module, items: Tensor) -> float:
-    """Mean of ‖x - G(μ(x))‖²."""
-    return (items - model.decode(model.encode(items).mean)).square().flatten(1).sum(1).mean().item()
+def _cycles(model: nn.Module, items: Tensor) -> Float[Tensor, " n"]:
+    """‖x - G(μ(x))‖²."""
+    return (items - model.decode(model.encode(items).mean)).square().flatten(1).sum(1)
 
 
 def _to_the_nearest(judge: Classifier, data: Dataset, train: Dataset) -> Callable[[Tensor], float]:

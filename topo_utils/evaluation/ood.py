@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from topo_utils.datasets import Dataset
+from topo_utils.evaluation import intervals
 from topo_utils.evaluation.checks import check_items, check_same_kind
 from topo_utils.models.features import Autoencoder, Identity, features_of
 from topo_utils.seed import generator
@@ -59,7 +60,8 @@ def ood_detection(
     Returns
     -------
     dict
-        For each set and score ``ood_<measure>_<score>_<set>`` with the measures ``auroc``; ``aupr_out`` and ``aupr_in``,
+        For each set and score ``ood_<measure>_<score>_<set>`` with the measures ``auroc``, and the ends ``_low`` and
+        ``_high`` of its 95 % interval over test items and outliers; ``aupr_out`` and ``aupr_in``,
         the average precision with outliers or test items as the positive ones, at equal numbers; ``fpr95``, the share of
         the outliers that score no higher than 95 % of the validation items do. Where the manifold is known
         ``ood_off_manifold_<set>``, the mean distance of the outliers from it.
@@ -97,6 +99,7 @@ def ood_detection(
         for score, values in scores.items():
             measured = told_apart(*(values[each] for each in ("", name, "validation")))
             metrics |= {f"ood_{measure}_{score}_{name}": value for measure, value in measured.items()}
+            metrics |= intervals.of_auroc(f"ood_auroc_{score}_{name}", values[""], values[name], seed)
         if (manifold := getattr(data.domain, "manifold", None)) is not None:
             metrics[f"ood_off_manifold_{name}"] = manifold.distance(sets[name]).mean().item()
     return metrics
