@@ -50,7 +50,7 @@ class Paired(NamedTuple):
 
     @property
     def standardised(self) -> float:
-        """The mean over the standard deviation of the differences (Cohen's d of paired data); nan of one, infinite of equals."""
+        """Cohen's d of paired data, the mean over the standard deviation; nan of one value, infinite of equal ones."""
         if len(self.differences) < 2:
             return math.nan
         spread = float(self.differences.std(ddof=1))
