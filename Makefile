@@ -22,12 +22,13 @@ help: ## list the targets
 
 env: $(READY) ## build .venv from requirements.lock (does nothing when it is up to date)
 
+# bytecode is compiled here, once: where PYTHONDONTWRITEBYTECODE is set, each of hundreds of processes would do it anew
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is wanted, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make env PYTHON=python3.12" >&2; exit 1; }
 	@if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then uv=uv; uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV); \
 	else uv=$(BIN)/uv; $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi; \
 	echo "installing the locked packages into $(VENV) ..."; \
-	$$uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	$$uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

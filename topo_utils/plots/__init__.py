@@ -8,6 +8,7 @@ from topo_utils.plots._style import (
     STYLE,
     TERMS,
 )
+from topo_utils.plots.comparisons import by_seed, effects
 from topo_utils.plots.diffusion import (
     bars_kept,
     denoising_trajectory,
@@ -65,6 +66,7 @@ __all__ = [
     "STYLE",
     "TERMS",
     "bars_kept",
+    "by_seed",
     "cloud_optimisation",
     "costs",
     "critical_edges",
@@ -72,6 +74,7 @@ __all__ = [
     "denoising_trajectory",
     "diagrams_and_landscapes",
     "diagrams_side_by_side",
+    "effects",
     "gradient_norms",
     "gradient_reach",
     "heat_maps",

@@ -118,7 +118,7 @@ def start(grid: str, cores: int, profile: str) -> None:
     except BlockingIOError:
         raise RunError(f"a sweep of '{grid}' is under way: python -m topo_utils.runs.sweep status {grid}") from None
     os.set_inheritable(lock.fileno(), True)
-    runs = plan(_file(grid), folder)
+    runs = plan(grid_file(grid), folder)
     print(f"{len(runs)} runs; logs, receipts and the plan lie in {folder}", flush=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--directory", str(folder)]
     command += ["--profile", str(WORKFLOW / "profiles" / profile), "--cores", str(cores), "--jobs", str(cores)]
@@ -128,7 +128,7 @@ def start(grid: str, cores: int, profile: str) -> None:
 def status(grid: str) -> Counter[str]:
     """How many runs of a grid are done, running, interrupted (or failed) and waiting."""
     folder = _folder(grid)
-    return Counter(_state(folder, run.record) for run in read_grid(_file(grid)))
+    return Counter(_state(folder, run.record) for run in read_grid(grid_file(grid)))
 
 
 def _state(folder: Path, record: str) -> str:
@@ -153,7 +153,7 @@ def finish(grid: str) -> Path:
     counted = status(grid)
     if set(counted) != {"done"}:
         raise RunError(f"the sweep of '{grid}' is not done: {_described(counted)}")
-    rows = [row for run in read_grid(_file(grid)) for row in Record(paths.runs() / run.record).rows()]
+    rows = [row for run in read_grid(grid_file(grid)) for row in Record(paths.runs() / run.record).rows()]
     import pandas as pd
 
     table = _folder(grid) / "table.csv"
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"all runs are done; their table is {finish(options.grid)}")
         else:
             finish(options.grid)
-            runs = read_grid(_file(options.grid))
+            runs = read_grid(grid_file(options.grid))
             print(keep(options.table or Path(options.grid).stem, [paths.runs() / run.record for run in runs]))
     except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -192,7 +192,8 @@ def _described(counted: Counter[str]) -> str:
     return ", ".join(f"{counted[state]} {state}" for state in STATES)
 
 
-def _file(grid: str) -> Path:
+def grid_file(grid: str) -> Path:
+    """The file of a grid that is named, or that lies at a path."""
     named = WORKFLOW / "grids" / f"{grid}.yaml"
     return named if named.exists() else Path(grid)
 

@@ -1,0 +1,99 @@
+"""Records of a grid as one table: where they come from, what is missing, what does not belong."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from topo_utils import paths, runs
+from topo_utils.runs import RunError, comparison
+
+from .notebooks import write
+
+BODY = """\
+import json, os, pathlib
+
+folder = pathlib.Path(os.environ["TOPO_RUN_FOLDER"])
+(folder / "metrics.json").write_text(json.dumps([{"model": "vae", "kl": n * 0.5}]))
+"""
+
+
+@pytest.fixture
+def grid(tmp_path, home, monkeypatch):
+    """Three runs of a notebook beside it, and results elsewhere."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    write(tmp_path / "quick.ipynb", "n: int = 1", BODY)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump([{"notebook": "quick", "cross": {"n": [1, 2, 3]}}]))
+    return file
+
+
+def published(tmp_path, *numbers):
+    """Make these runs, keep their table under the grid's name, and remove the records."""
+    made = [runs.execute(tmp_path / "quick.ipynb", {"n": n}) for n in numbers]
+    runs.keep("tiny", made)
+    for record in made:
+        for file in sorted(record.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        record.rmdir()
+
+
+def test_records_here_come_before_those_that_were_kept(grid, tmp_path):
+    published(tmp_path, 1, 2)
+    found = comparison.read(str(grid))
+    assert found.source == "data/results (2)"
+    assert sorted(found.table["kl"]) == [0.5, 1.0]
+    assert len(found.missing) == 1
+    runs.execute(tmp_path / "quick.ipynb", {"n": 2})
+    runs.execute(tmp_path / "quick.ipynb", {"n": 3})
+    found = comparison.read(str(grid))
+    assert found.source == "data/runs (2) and data/results (1)"
+    assert sorted(found.table["kl"]) == [0.5, 1.0, 1.5]
+    assert not found.missing
+    assert not found.left_out
+    assert str(found).startswith("3 runs from data/runs (2) and data/results (1); commits: ")
+
+
+def test_nothing_at_all_is_an_error_that_says_what_to_do(grid):
+    with pytest.raises(RunError, match=r"no run of the grid .*make sweep"):
+        comparison.read(str(grid))
+
+
+def test_runs_of_other_code_are_left_out_and_named(grid, tmp_path):
+    runs.execute(tmp_path / "quick.ipynb", {"n": 1})
+    write(tmp_path / "quick.ipynb", "n: int = 1", BODY + "\n# other code")
+    for n in (2, 3):
+        runs.execute(tmp_path / "quick.ipynb", {"n": n})
+    found = comparison.read(str(grid))
+    assert sorted(found.table["kl"]) == [1.0, 1.5]
+    ((run, reason),) = found.left_out.items()
+    assert run == runs.name_of(tmp_path / "quick.ipynb", {"n": 1})
+    assert "another code" in reason
+    assert f"left out: {run}: another code" in str(found)
+
+
+def test_runs_of_other_data_or_another_F_are_left_out():
+    table = pd.DataFrame(
+        {
+            "run": list("abcdef"),
+            "notebook": "06",
+            "dataset": "torus",
+            "seed": [0, 0, 0, 1, 1, 1],
+            "code": "x",
+            "train_digest": ["p", "p", "q", "r", "r", "r"],
+            "features_digest": ["f", "f", "f", "g", "h", "g"],
+        }
+    )
+    assert set(comparison._odd(table)) == {"c", "e"}
+    assert not comparison._odd(table.drop(columns=["train_digest", "features_digest"]))
+
+
+def test_a_damaged_record_is_an_error(grid, tmp_path):
+    record = runs.execute(tmp_path / "quick.ipynb", {"n": 1})
+    (record / "metrics.json").write_text(json.dumps([{"model": "vae", "kl": 7.0}]))
+    with pytest.raises(RunError, match="no whole record"):
+        comparison.read(str(grid))

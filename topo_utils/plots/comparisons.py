@@ -1,0 +1,76 @@
+"""Figures of experiments: models beside each other, seed by seed."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from topo_utils.plots._style import COLOURS, NAMES, styled
+
+VERDICTS = {"confirmed": "#009E73", "refuted": "#D55E00", "not decided": "#777777"}
+
+
+@styled
+def effects(found: pd.DataFrame, worth: dict[str, float]) -> Figure:
+    """Each prediction's paired difference with its 95 % interval, one panel a data set; left of zero speaks for the model.
+
+    Parameters
+    ----------
+    found
+        Rows of :func:`topo_utils.evaluation.hypotheses.judged`.
+    worth
+        The smallest difference worth having, by prediction: a tick on both sides of zero.
+    """
+    datasets, names = list(dict.fromkeys(found["dataset"])), list(worth)
+    size = (4.2 * len(datasets) + 1.2, 0.45 * len(names) + 1.3)
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        for _, row in found[found["dataset"] == dataset].iterrows():
+            height, colour = names.index(row["prediction"]), VERDICTS[row["verdict"]]
+            axis.plot([row["low"], row["high"]], [height] * 2, color=colour, linewidth=2)
+            axis.plot(row["difference"], height, "o", color=colour)
+            least = worth[row["prediction"]]
+            axis.plot([-least, least], [height] * 2, "|", color="#333333", markersize=12)
+        axis.axvline(0, color="#333333", linewidth=0.8)
+        axis.set(title=dataset, xlabel="difference to the baseline, better ←", yticks=range(len(names)), yticklabels=names)
+    axes[0, 0].invert_yaxis()
+    handles = [plt.Line2D([], [], color=colour, marker="o", label=name) for name, colour in VERDICTS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
+def by_seed(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> Figure:
+    """Values of each model, a dot a seed, joined seed by seed; one row of panels a data set, one column a metric.
+
+    Parameters
+    ----------
+    table
+        Rows of records with ``dataset``, ``model`` and ``seed``.
+    metrics
+        Titles by the name of the metric; a panel of a metric that a data set has not stays away.
+    models
+        From left to right; those that a data set has not are left out.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    shown = [(d, m) for d in datasets for m in metrics if m in table and table.loc[table["dataset"] == d, m].notna().any()]
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.7 * rows), squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.remove()
+    for axis, (dataset, metric) in zip(axes.flat, shown, strict=False):
+        of_data = table[table["dataset"] == dataset].pivot(index="seed", columns="model", values=metric)
+        there = [model for model in models if model in of_data]
+        for _, values in of_data[there].iterrows():
+            axis.plot(range(len(there)), values, color="#BBBBBB", linewidth=0.7, zorder=1)
+        for place, model in enumerate(there):
+            axis.scatter([place] * len(of_data), of_data[model], s=12, color=COLOURS[model], zorder=2)
+            axis.plot([place - 0.25, place + 0.25], [of_data[model].mean()] * 2, color=COLOURS[model], linewidth=2.5)
+        labels = [NAMES[model].replace("VAE + ", "+ ").replace(" to a shuffled cloud", ",\nshuffled") for model in there]
+        axis.set(title=f"{dataset}: {metrics[metric]}", xticks=range(len(there)))
+        axis.set_xticklabels(labels, fontsize=7)
+    return figure

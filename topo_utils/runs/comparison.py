@@ -1,0 +1,109 @@
+"""The records of a grid as one table: from this machine where they are, else from ``data/results``; odd ones left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from topo_utils import paths
+from topo_utils.runs.record import PROVENANCE, Record, RunError
+from topo_utils.runs.sweep import grid_file, read_grid
+
+SHARED = ("code", "train_digest", "features_digest")  # what runs that are compared have in common
+
+
+class Comparison(NamedTuple):
+    """What is known of a grid.
+
+    Attributes
+    ----------
+    table
+        A row a run and model, as :func:`topo_utils.runs.collect` has them.
+    source
+        Where they come from, in words.
+    missing
+        Names of the runs that are nowhere.
+    left_out
+        Names of the runs that are there and cannot be compared with the others, each with the reason.
+    commits
+        Commits of git that the runs are of; one that ends in ``+`` had changes that were not committed.
+    """
+
+    table: pd.DataFrame
+    source: str
+    missing: list[str]
+    left_out: dict[str, str]
+    commits: list[str]
+
+    def __str__(self) -> str:
+        text = f"{self.table['run'].nunique()} runs from {self.source}; commits: {', '.join(self.commits)}"
+        text += f"\n{len(self.missing)} runs of the grid are missing" * bool(self.missing)
+        return text + "".join(f"\nleft out: {run}: {reason}" for run, reason in self.left_out.items())
+
+
+def read(grid: str) -> Comparison:
+    """Read the runs of a grid: a name in ``notebooks/workflow/grids``, or a YAML file.
+
+    Runs of one notebook are compared where they share the code, and of one data set and seed, where they share the training
+    items and F: of several kinds the most frequent is kept, and the others are left out.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`topo_utils.runs.sweep.read_grid`.
+    RunError
+        Not one run is there, or a record is damaged.
+    """
+    runs = [run.record for run in read_grid(grid_file(grid))]
+    kept, origins = _published(grid)
+    rows, here, missing, commits = [], 0, [], set()
+    for name in runs:
+        if (paths.runs() / name / PROVENANCE).exists():
+            record = Record(paths.runs() / name)
+            rows += record.rows()
+            commits.add(_commit(record.provenance))
+            here += 1
+        elif name in origins:
+            rows += kept[kept["run"] == name].to_dict("records")
+            commits.add(_commit(origins[name]))
+        else:
+            missing.append(name)
+    if not rows:
+        raise RunError(f"no run of the grid '{grid}' is here or in data/results: make sweep PROFILE={grid}")
+    parts = {"data/runs": here, "data/results": len(runs) - len(missing) - here}
+    source = " and ".join(f"{name} ({count})" for name, count in parts.items() if count)
+    table = pd.DataFrame(rows)
+    left_out = _odd(table)
+    return Comparison(
+        table[~table["run"].isin(left_out)].reset_index(drop=True), source, missing, left_out, sorted(commits)
+    )
+
+
+def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """The committed table of a grid and where each run comes from."""
+    import json
+
+    file = paths.RESULTS / f"{Path(grid).stem}.csv"
+    if not file.exists():
+        return pd.DataFrame(), {}
+    origins = json.loads(file.with_suffix(f".{PROVENANCE}").read_text())
+    return pd.read_csv(file), {each["run"]: each for each in origins}
+
+
+def _commit(provenance: dict) -> str:
+    return str(provenance["git_commit"])[:10] + "+" * bool(provenance["git_dirty"])
+
+
+def _odd(table: pd.DataFrame) -> dict[str, str]:
+    """Runs that have not what most of the runs have that they are compared with."""
+    odd = {}
+    for what in SHARED:
+        if what not in table:
+            continue
+        by = ["notebook"] if what == "code" else ["notebook", "dataset", "seed"]
+        for _, group in table.dropna(subset=[what]).groupby(by):
+            usual = group[what].mode().iloc[0]
+            odd |= dict.fromkeys(group["run"][group[what] != usual], f"another {what} than the runs it is compared with")
+    return odd
