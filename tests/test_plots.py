@@ -44,6 +44,28 @@ def figures(shapes):
         **gradient_figures(),
         **regulariser_figures(landscapes[0], grid),
         **domain_figures(diagrams),
+        **experiment_figures(),
+    }
+
+
+def experiment_figures():
+    """Of notebooks 09 to 15."""
+    rows = [
+        {"dataset": data, "model": model, "seed": seed, "kl": seed + 1.0, "off_manifold": float("nan")}
+        for data in ("torus", "digits")
+        for model in ("vae", "topovae")
+        for seed in range(3)
+    ]
+    found = pd.DataFrame(
+        [
+            {"dataset": data, "prediction": name, "difference": -0.1, "low": -0.2, "high": 0.0, "verdict": verdict}
+            for data in ("torus", "digits")
+            for name, verdict in (("paths", "confirmed"), ("attacks", "not decided"))
+        ]
+    )
+    return {
+        "by seed": plots.by_seed(pd.DataFrame(rows), {"kl": "KL", "off_manifold": "not there"}, ["vae", "topovae", "none"]),
+        "effects": plots.effects(found, {"paths": 0.1, "attacks": 0.1}),
     }
 
 

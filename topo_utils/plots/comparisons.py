@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from topo_utils.metrics import metric
 from topo_utils.plots._style import COLOURS, NAMES, styled
 
 VERDICTS = {"confirmed": "#009E73", "refuted": "#D55E00", "not decided": "#777777"}
@@ -62,8 +63,8 @@ def by_seed(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> 
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.7 * rows), squeeze=False)
     for axis in axes.flat[len(shown) :]:
         axis.remove()
-    for axis, (dataset, metric) in zip(axes.flat, shown, strict=False):
-        of_data = table[table["dataset"] == dataset].pivot(index="seed", columns="model", values=metric)
+    for axis, (dataset, name) in zip(axes.flat, shown, strict=False):
+        of_data = table[table["dataset"] == dataset].pivot(index="seed", columns="model", values=name)
         there = [model for model in models if model in of_data]
         for _, values in of_data[there].iterrows():
             axis.plot(range(len(there)), values, color="#BBBBBB", linewidth=0.7, zorder=1)
@@ -71,6 +72,6 @@ def by_seed(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> 
             axis.scatter([place] * len(of_data), of_data[model], s=12, color=COLOURS[model], zorder=2)
             axis.plot([place - 0.25, place + 0.25], [of_data[model].mean()] * 2, color=COLOURS[model], linewidth=2.5)
         labels = [NAMES[model].replace("VAE + ", "+ ").replace(" to a shuffled cloud", ",\nshuffled") for model in there]
-        axis.set(title=f"{dataset}: {metrics[metric]}", xticks=range(len(there)))
+        axis.set(title=f"{dataset}: {metrics[name]}", ylabel=metric(name).unit, xticks=range(len(there)))
         axis.set_xticklabels(labels, fontsize=7)
     return figure
