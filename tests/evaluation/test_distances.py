@@ -309,6 +309,13 @@ def test_samples_of_little_variety_do_not_come_below_the_data():
     assert at.keys() == {f"landscape_energy_h{h}{end}{error}" for h in (0, 1) for end in ("", "_floor") for error in ENDS}
 
 
+@pytest.mark.parametrize("distances", [evaluation.diagram_distances, evaluation.landscape_energy])
+def test_the_floors_can_be_left_out(distances):
+    real, generated = torch.randn(80, 2), torch.randn(80, 2) + 1
+    whole, part = (distances(real, generated, 20, seed=2, floors=floors) for floors in (True, False))
+    assert part == {name: value for name, value in whole.items() if "_floor" not in name}
+
+
 def test_its_error_is_that_of_the_halvings():
     real, generated = torch.randn(80, 2), torch.randn(80, 2) + 1
     found = evaluation.landscape_energy(real, generated, 20, seed=2)

@@ -90,10 +90,12 @@ def test_cached_data_of_another_shape_or_type_are_made_again(capsys):
     assert len(made) == 3
 
 
-@pytest.mark.parametrize("name", ["digits", "torus", "social"])
-def test_f_is_kept_and_comes_back(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "kind"), [("digits", "plain"), ("torus", "plain"), ("torus", "geodesic"), ("social", "plain")]
+)
+def test_f_is_kept_and_comes_back(name, kind, tmp_path):
     train = datasets.load(name, "train", limit=60)
-    F = initial_autoencoder(train, dimension=5, epochs=1)
+    F = initial_autoencoder(train, dimension=5, epochs=1, kind=kind)
     digest = features.save(F, tmp_path / "F.safetensors")
     again = features.restore(tmp_path / "F.safetensors")
     assert digest == features.digest_of(F) == features.digest_of(again)
@@ -105,3 +107,9 @@ def test_f_is_kept_and_comes_back(name, tmp_path):
 def test_the_judge_of_a_data_set():
     assert features.judge_of("torus") is None
     assert features.judge_of("nci") is None
+
+
+def test_another_judge_of_a_data_set(monkeypatch):
+    monkeypatch.setattr(features, "judge", lambda data, seed: (data.name, data.split, seed))
+    assert features.judge_of("digits") == ("digits", "judge", 0)
+    assert features.judge_of("digits", 3) == ("digits", "judge", 3)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from sklearn.manifold import Isomap
+from torch.nn.functional import pdist
 
 from topo_utils import datasets, paths
 from topo_utils.models.features import Autoencoder, initial_autoencoder, judge
+from topo_utils.seed import generator
 
 
 def test_distances_of_features_have_unit_mean(digits, features):
@@ -70,3 +75,44 @@ def test_the_judge_learns_and_never_sees_other_splits():
     assert (classifier(test.items).argmax(1) == test.labels).float().mean() > 0.6
     with pytest.raises(ValueError, match="wanted the split 'judge', got 'test'"):
         judge(test)
+
+
+def test_geodesic_features_are_those_of_isomap():
+    train, test = datasets.load("swiss-roll", "train", limit=200), datasets.load("swiss-roll", "test").items[:50]
+    F = initial_autoencoder(train, dimension=6, kind="geodesic")
+    chosen = torch.randperm(200, generator=generator(0, "scale"))
+    assert torch.equal(F.points, train.items[chosen])
+    solvers = {"eigen_solver": "dense", "path_method": "D"}
+    oracle = Isomap(n_neighbors=10, n_components=6, **solvers).fit(F.points.double().numpy())
+    wanted = torch.from_numpy(oracle.transform(test.double().numpy())).float()
+    torch.testing.assert_close(F.encoder(test), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(F.features(test), wanted / F.scale, atol=1e-4, rtol=1e-4)
+    assert pdist(F.features(train.items)).mean() == pytest.approx(1, abs=1e-4)
+    assert torch.equal(initial_autoencoder(train, dimension=6, kind="geodesic").axes, F.axes)  # from the cache
+
+
+def test_geodesic_features_unroll_the_roll():
+    """Two points of neighbouring turns are near in space and far along the sheet, which is a rectangle."""
+    train = datasets.load("swiss-roll", "train", limit=1000)
+    F, manifold = initial_autoencoder(train, kind="geodesic"), train.domain.manifold
+    angles = torch.tensor([2.5, 4.5], dtype=torch.float64) * math.pi
+    spiral = manifold._spiral(angles)
+    pair = torch.stack([spiral.real, torch.zeros(2), spiral.imag], 1).float()
+    inner, outer = F.encoder(pair)
+    along = (manifold._length(angles)[1] - manifold._length(angles)[0]).item() / (4.5 * math.pi)
+    assert (inner - outer).norm().item() == pytest.approx(along, rel=0.1)
+    assert (pair[0] - pair[1]).norm() < 0.2 * along
+
+
+def test_geodesic_features_have_gradients():
+    train = datasets.load("torus", "train", limit=100)
+    F = initial_autoencoder(train, dimension=4, kind="geodesic")
+    x = datasets.load("torus", "test").items[:5].double().requires_grad_()
+    assert torch.autograd.gradcheck(F.double().encoder, x)
+
+
+def test_geodesic_features_are_for_points(digits):
+    with pytest.raises(ValueError, match="which are no points, got 'geodesic'"):
+        initial_autoencoder(digits[0], kind="geodesic")
+    with pytest.raises(ValueError, match="more than 10 points for 'geodesic', got 9"):
+        initial_autoencoder(datasets.load("torus", "train", limit=9), kind="geodesic")

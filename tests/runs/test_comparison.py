@@ -92,6 +92,22 @@ def test_runs_of_other_data_or_another_F_are_left_out():
     assert not comparison._odd(table.drop(columns=["train_digest", "features_digest"]))
 
 
+def test_other_numbers_of_items_and_kinds_of_F_may_be_compared():
+    table = pd.DataFrame(
+        {
+            "run": list("abcdef"),
+            "notebook": "06",
+            "dataset": "torus",
+            "seed": 0,
+            "limit": [100, 100, None, None, None, 100],
+            "features": ["plain", "plain", "plain", "geodesic", "geodesic", "plain"],
+            "train_digest": ["p", "p", "q", "q", "q", "r"],
+            "features_digest": ["f", "f", "g", "h", "h", "f"],
+        }
+    )
+    assert set(comparison._odd(table)) == {"f"}
+
+
 def test_a_damaged_record_is_an_error(grid, tmp_path):
     record = runs.execute(tmp_path / "quick.ipynb", {"n": 1})
     (record / "metrics.json").write_text(json.dumps([{"model": "vae", "kl": 7.0}]))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -311,6 +312,30 @@ def test_the_code_digest_sees_code_and_not_prose(quick):
     notebook.cells.append(nbformat.v4.new_code_cell("1 + 1"))
     nbformat.write(notebook, quick)
     assert runs.code_digest(quick) != before
+
+
+def test_the_code_digest_covers_what_is_imported_and_makes_numbers(quick, monkeypatch, tmp_path):
+    from topo_utils.runs import origin
+
+    package = tmp_path / "topo_utils"
+    shutil.copytree(origin.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(origin, "PACKAGE", package)
+    notebook = nbformat.read(quick, as_version=4)
+    notebook.cells += [
+        nbformat.v4.new_code_cell("%matplotlib inline\nfrom topo_utils.models import priors\nfrom topo_utils import plots"),
+        nbformat.v4.new_code_cell("def f():\n    import topo_utils.training.matching"),
+        nbformat.v4.new_code_cell("this is no Python"),
+    ]
+    nbformat.write(notebook, quick)
+    before = runs.code_digest(quick)
+    for other in ("plots/comparisons.py", "runs/record.py", "models/diffusion_of_nobody.py", "evaluation/statistics.py"):
+        (package / other).touch()
+        (package / other).write_text((package / other).read_text() + "\n# changed\n")
+        assert runs.code_digest(quick) == before, other
+    for other in ("models/priors.py", "models/__init__.py", "training/matching.py", "topology/loss.py", "seed.py"):
+        (package / other).write_text((package / other).read_text() + "\n# changed\n")
+        assert runs.code_digest(quick) != before, other
+        before = runs.code_digest(quick)
 
 
 def test_publishing_cleans_the_notebook_and_keeps_the_table(quick, monkeypatch, tmp_path, capsys):

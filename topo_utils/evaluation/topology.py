@@ -36,7 +36,12 @@ HALVINGS, CLOUDS, GRID = 10, 30, 512  # of the energy form
 
 @torch.no_grad()
 def diagram_distances(
-    real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], cloud_size: int = 128, draws: int = 100, seed: int = 0
+    real: Float[Tensor, "n d"],
+    generated: Float[Tensor, "m d"],
+    cloud_size: int = 128,
+    draws: int = 100,
+    seed: int = 0,
+    floors: bool = True,
 ) -> dict[str, float]:
     """Distances of persistence diagrams, H0 and H1, between random clouds of real and of generated features; their floors.
 
@@ -61,6 +66,8 @@ def diagram_distances(
         Number of draws, at least 2.
     seed
         Of the streams that draw the real clouds and the generated ones.
+    floors
+        With the floors, which depend on the real features alone, and on the seed.
 
     Returns
     -------
@@ -78,10 +85,10 @@ def diagram_distances(
     check_count("draws", draws, 2)
     first, second = _drawn(len(real), 2 * cloud_size, draws, generator(seed, "bottleneck", "real")).split(cloud_size, dim=1)
     fake = _drawn(len(generated), cloud_size, draws, generator(seed, "bottleneck", "generated"))
-    by_cloud = map(_diagrams, (real[first], real[second], generated[fake]))
+    clouds = {"": generated[fake]} | ({"_floor": real[second]} if floors else {})
     metrics = {}
-    for h, (diagrams, others, fakes) in enumerate(zip(*by_cloud, strict=True)):
-        for (name, distance), (suffix, compared) in product(DISTANCES.items(), (("", fakes), ("_floor", others))):
+    for h, (diagrams, *others) in enumerate(zip(*map(_diagrams, (real[first], *clouds.values())), strict=True)):
+        for (name, distance), (suffix, compared) in product(DISTANCES.items(), zip(clouds, others, strict=True)):
             pairs = zip(_single(diagrams), _single(compared), strict=True)
             distances = torch.tensor([distance(*pair) for pair in pairs], dtype=torch.float64)
             metrics[f"{name}_h{h}{suffix}"] = distances.mean().item()
@@ -91,7 +98,11 @@ def diagram_distances(
 
 @torch.no_grad()
 def landscape_energy(
-    real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], cloud_size: int = 128, seed: int = 0
+    real: Float[Tensor, "n d"],
+    generated: Float[Tensor, "m d"],
+    cloud_size: int = 128,
+    seed: int = 0,
+    floors: bool = True,
 ) -> dict[str, float]:
     """The energy form 2 L(X, Y) - L(X, X') - L(Y, Y') of the squared distance of landscapes, H0 and H1; and its floor.
 
@@ -123,10 +134,10 @@ def landscape_energy(
         halves = real[torch.randperm(len(real), generator=stream)[: 2 * size]].split(size)
         fake = generated[torch.randperm(len(generated), generator=other)[:size]]
         first, second = (half[_drawn(size, cloud_size, CLOUDS, stream)] for half in halves)
-        clouds = (first, fake[_drawn(size, cloud_size, CLOUDS, other)], second)
-        for h, (wanted, made, same) in enumerate(zip(*map(_diagrams, clouds), strict=True)):
-            found.setdefault(f"landscape_energy_h{h}", []).append(_energy(*_curves(wanted, made)))
-            found.setdefault(f"landscape_energy_h{h}_floor", []).append(_energy(*_curves(wanted, same)))
+        clouds = {"": fake[_drawn(size, cloud_size, CLOUDS, other)]} | ({"_floor": second} if floors else {})
+        for h, (wanted, *others) in enumerate(zip(*map(_diagrams, (first, *clouds.values())), strict=True)):
+            for suffix, compared in zip(clouds, others, strict=True):
+                found.setdefault(f"landscape_energy_h{h}{suffix}", []).append(_energy(*_curves(wanted, compared)))
     values = {name: torch.tensor(each, dtype=torch.float64) for name, each in found.items()}
     errors = {f"{name}_standard_error": each.std().item() / math.sqrt(HALVINGS) for name, each in values.items()}
     return {name: each.mean().item() for name, each in values.items()} | errors
@@ -147,7 +158,8 @@ def _curves(*diagrams: Diagram) -> list[Float[Tensor, "clouds values"]]:
 def _energy(x: Float[Tensor, "n values"], y: Float[Tensor, "m values"]) -> float:
     """2 E‖x - y‖² - E‖x - x'‖² - E‖y - y'‖² over all pairs of different rows."""
     apart = (x.mean(0) - y.mean(0)).square().sum()
-    return 2 * (apart - x.var(0).sum() / len(x) - y.var(0).sum() / len(y)).item()
+    spreads = [(each - each.mean(0)).square_().sum() / (len(each) - 1) for each in (x, y)]
+    return 2 * (apart - spreads[0] / len(x) - spreads[1] / len(y)).item()
 
 
 def _check(real: Tensor, generated: Tensor, cloud_size: int) -> None:

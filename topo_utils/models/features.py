@@ -91,6 +91,48 @@ class Identity(nn.Module):
         return x
 
 
+class Geodesic(Identity):
+    """F of points that knows more than where they are: how far it is from one to the other *along the data*.
+
+    Distances are lengths of shortest paths in the graph of the neighbours of some training points, the landmarks; features
+    are their coordinates by classical scaling (Isomap: Tenenbaum, de Silva & Langford, Science 290, 2000, fitted by
+    scikit-learn). A new point is joined to its nearest landmarks, as in :meth:`sklearn.manifold.Isomap.transform`.
+    """
+
+    neighbours = 10
+
+    def __init__(self, landmarks: int, coordinates: int, dimension: int):
+        super().__init__()
+        self.shape = (coordinates,)
+        self.made_from = {"landmarks": landmarks, "coordinates": coordinates, "dimension": dimension}
+        self.register_buffer("points", torch.zeros(landmarks, coordinates))
+        self.register_buffer("paths", torch.zeros(landmarks, landmarks))  # lengths of the shortest ones
+        self.register_buffer("axes", torch.zeros(landmarks, dimension))
+
+    @classmethod
+    def fit(cls, points: Float[Tensor, "n d"], dimension: int) -> Geodesic:
+        """Of landmarks, more than ``neighbours``."""
+        from sklearn.manifold import Isomap
+
+        model = cls(*points.shape, dimension)
+        solvers = {"eigen_solver": "dense", "path_method": "D"}  # the same result each time
+        found = Isomap(n_neighbors=cls.neighbours, n_components=dimension, **solvers).fit(points.double().numpy())
+        scaling = found.kernel_pca_
+        axes = scaling.eigenvectors_ / scaling.eigenvalues_**0.5
+        values = {"points": points, "paths": torch.from_numpy(found.dist_matrix_), "axes": torch.from_numpy(axes)}
+        model.load_state_dict({**values, "scale": model.scale})  # copied, so that a file gives the very same sums
+        return model
+
+    def encoder(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch dimension"]:
+        nearest = torch.cdist(x, self.points).topk(self.neighbours, largest=False)
+        along = (nearest.values[:, :, None] + self.paths[nearest.indices]).amin(1)
+        return -0.5 * (along.square() - self.paths.square().mean(0)) @ (self.axes - self.axes.mean(0))
+
+    def features(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch dimension"]:
+        """Coordinates; the distances between them are about those along the data, over their mean."""
+        return self.encoder(x) / self.scale
+
+
 class Classifier(nn.Module):
     """The judge: a small classifier of a domain's items."""
 
@@ -131,7 +173,7 @@ def initial_autoencoder(
 ) -> Autoencoder | Identity:
     """F for a data set, trained on its ``train`` split, or read from the cache.
 
-    Points are their own features (:class:`Identity`), so that nothing is trained for them.
+    Points are their own features (:class:`Identity`), so that nothing is trained for them, unless F is ``"geodesic"``.
 
     Parameters
     ----------
@@ -149,7 +191,8 @@ def initial_autoencoder(
     kind
         ``"plain"``; or ``"augmented"``: it reproduces an item from a slightly shifted, turned and scaled one, as a
         denoising autoencoder (Vincent et al., ICML 2008) does from a noisy one, so that features depend less on such
-        changes. Only for domains that say how an item may be changed: images.
+        changes. Only for domains that say how an item may be changed: images. Or ``"geodesic"``, only for points: distances
+        along the data (:class:`Geodesic`), by a thousand of them.
 
     Returns
     -------
@@ -159,10 +202,14 @@ def initial_autoencoder(
     Raises
     ------
     ValueError
-        Another ``kind``, or ``"augmented"`` for a domain whose items cannot be.
+        Another ``kind``, or one that the domain does not have; fewer points than ``"geodesic"`` needs.
     """
     architecture = networks.architecture(train.domain.name)
-    check_option("kind", kind, ("plain", "augmented"))
+    check_option("kind", kind, ("plain", "augmented", "geodesic"))
+    if kind == "geodesic" and architecture.features:
+        raise ValueError(
+            f"kind: wanted 'plain' or 'augmented' for {train.domain.name}, which are no points, got 'geodesic'"
+        )
     if kind == "augmented" and architecture.augmented is None:
         raise ValueError(f"kind: wanted 'plain' for {train.domain.name}, which have no augmentation, got 'augmented'")
     changed = architecture.augmented if kind == "augmented" else (lambda x: x)
@@ -174,6 +221,19 @@ def initial_autoencoder(
         model.scale = pdist(model.encoder(train.items[chosen])).mean().detach()
         return model
 
+    if kind == "geodesic":
+        dimension = min(dimension, len(chosen) - 1)
+        if len(chosen) <= Geodesic.neighbours:
+            raise ValueError(f"train: wanted more than {Geodesic.neighbours} points for 'geodesic', got {len(chosen)}")
+        settings = {"dimension": dimension, "seed": seed, "kind": kind}
+        points = train.items[chosen]
+        return _cached(
+            "geodesic",
+            settings,
+            train,
+            lambda: Geodesic(*points.shape, dimension),
+            lambda: scaled(Geodesic.fit(points, dimension)),
+        )
     if not architecture.features:
         return scaled(Identity()).requires_grad_(False).eval()
 
@@ -187,10 +247,13 @@ def initial_autoencoder(
     return _cached("autoencoder", settings, train, make, build)
 
 
-def judge_of(name: str) -> Classifier | None:
-    """The judge of a data set by name; None where its items are no images, or none are kept apart for a judge."""
+def judge_of(name: str, seed: int = 0) -> Classifier | None:
+    """The judge of a data set by name; None where its items are no images, or none are kept apart for a judge.
+
+    Another seed gives another judge, that was trained on the same items from other weights.
+    """
     source = REGISTRY[name]
-    return judge(load(name, "judge")) if source.domain.pixels and "judge" in source.splits else None
+    return judge(load(name, "judge"), seed=seed) if source.domain.pixels and "judge" in source.splits else None
 
 
 def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier:
@@ -252,7 +315,7 @@ def _cached(
         torch.manual_seed(derive(settings["seed"], name))
         model = make()
         if not _restore(model, file):
-            print(f"training the {name} on {len(data):,} items, once; it is cached for later runs", flush=True)
+            print(f"making the {name} of {len(data):,} items, once; it is cached for later runs", flush=True)
             torch.manual_seed(derive(settings["seed"], name, "training"))
             model = build().train(False)
             sealed.write(file, model.state_dict())
@@ -293,6 +356,7 @@ def restore(file: Path) -> Autoencoder | Identity:
     weights, metadata = sealed.read(file)
     made_from = json.loads(metadata["made_from"])
     with torch.random.fork_rng(devices=[]):  # to make a network draws random numbers
-        model = Identity() if made_from is None else Autoencoder(**made_from)
+        kind = Identity if made_from is None else Geodesic if "landmarks" in made_from else Autoencoder
+        model = kind(**(made_from or {}))
     model.load_state_dict(weights)
     return model.requires_grad_(False).eval()

@@ -11,7 +11,12 @@ from topo_utils import paths
 from topo_utils.runs.record import PROVENANCE, Record, RunError
 from topo_utils.runs.sweep import grid_file, read_grid
 
-SHARED = ("code", "train_digest", "features_digest")  # what runs that are compared have in common
+ITEMS = ["notebook", "dataset", "seed", "limit"]
+SHARED = {  # what runs that are compared have in common, and the parameters that may change it
+    "code": ["notebook"],
+    "train_digest": ITEMS,
+    "features_digest": [*ITEMS, "features", "features_width"],
+}
 
 
 class Comparison(NamedTuple):
@@ -46,8 +51,8 @@ class Comparison(NamedTuple):
 def read(grid: str) -> Comparison:
     """Read the runs of a grid: a name in ``notebooks/workflow/grids``, or a YAML file.
 
-    Runs of one notebook are compared where they share the code, and of one data set and seed, where they share the training
-    items and F: of several kinds the most frequent is kept, and the others are left out.
+    Runs of one notebook are compared where they share the code; those of one data set, seed and number of items, where they
+    share these items, and F where it is of one kind. Of several the most frequent is kept, and the others are left out.
 
     Raises
     ------
@@ -99,11 +104,11 @@ def _commit(provenance: dict) -> str:
 def _odd(table: pd.DataFrame) -> dict[str, str]:
     """Runs that have not what most of the runs have that they are compared with."""
     odd = {}
-    for what in SHARED:
+    for what, parameters in SHARED.items():
         if what not in table:
             continue
-        by = ["notebook"] if what == "code" else ["notebook", "dataset", "seed"]
-        for _, group in table.dropna(subset=[what]).groupby(by):
+        by = [name for name in parameters if name in table]
+        for _, group in table.dropna(subset=[what]).groupby(by, dropna=False):
             usual = group[what].mode().iloc[0]
             odd |= dict.fromkeys(group["run"][group[what] != usual], f"another {what} than the runs it is compared with")
     return odd

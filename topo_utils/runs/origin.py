@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -14,17 +15,55 @@ import nbformat
 
 from topo_utils import paths
 
+PACKAGE = Path(__file__).parents[1]
+NO_NUMBERS = ("plots", "runs")  # parts of this package that draw, and that start runs and keep what they give
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "ripser", "persim", "torchmetrics", "papermill")
 
 
 def code_digest(notebook: Path) -> str:
-    """Sixteen digits that name the code of a run: the notebook's code cells, this package, and the lock; not the prose."""
+    """Sixteen digits that name the code behind a run's numbers: the notebook's code cells, what they import, and the lock.
+
+    Modules of this package count where they are imported, directly or by others; those that draw and keep do not, so that
+    runs stay comparable when a figure or a command is changed. Nor does prose.
+    """
     cells = nbformat.read(notebook, as_version=4).cells
-    content = hashlib.sha256("\n".join(cell.source for cell in cells if cell.cell_type == "code").encode())
-    package = Path(__file__).parents[1]
-    for file in [*sorted(package.rglob("*.py")), paths.REPOSITORY / "requirements.lock"]:
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    content = hashlib.sha256("\n".join(code).encode())
+    for file in [*imported(code), paths.REPOSITORY / "requirements.lock"]:
         content.update(file.read_bytes() if file.exists() else b"")
     return content.hexdigest()[:16]
+
+
+def imported(cells: list[str]) -> list[Path]:
+    """Files of this package that cells import, directly or by others, wherever the statement stands; sorted."""
+    from IPython.core.inputtransformer2 import TransformerManager  # here: it is slow to import
+
+    found, todo = set(), set()
+    for cell in cells:
+        try:
+            todo |= _modules(ast.parse(TransformerManager().transform_cell(cell)))
+        except SyntaxError:
+            continue  # it imports nothing: the run will fail there
+    while todo:
+        file = todo.pop()
+        if file not in found and not any(file.is_relative_to(PACKAGE / name) for name in NO_NUMBERS):
+            found.add(file)
+            todo |= _modules(ast.parse(file.read_bytes()))
+    return sorted(found)
+
+
+def _modules(tree: ast.AST) -> set[Path]:
+    """Files of this package that are named in import statements, with the packages that they lie in."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".")[1:] for name in names if name.split(".")[0] == PACKAGE.name]
+    places = {PACKAGE.joinpath(*each[:depth]) for each in parts for depth in range(len(each) + 1)}
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return {file for file in files if file.is_relative_to(PACKAGE) and file.is_file()}
 
 
 def provenance() -> dict[str, Any]:
