@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -56,6 +57,40 @@ def test_records_here_come_before_those_that_were_kept(grid, tmp_path):
     assert not found.missing
     assert not found.left_out
     assert str(found).startswith("3 runs from data/runs (2) and data/results (1); commits: ")
+
+
+def test_a_parameter_that_came_later_leaves_results_where_they_are(grid, tmp_path):
+    """Names of records cover all parameters; what was published is known by those that it had."""
+    published(tmp_path, 1, 2)
+    write(tmp_path / "quick.ipynb", "n: int = 1\nkind: str = 'plain'\nlabels: list = [3]\nmost = None", BODY)
+    found = comparison.read(str(grid))
+    assert sorted(found.table["kl"]) == [0.5, 1.0]
+    assert len(found.missing) == 1
+    for changed in ({"kind": ["turned"]}, {"labels": [[4]]}, {"most": [7]}):
+        grid.write_text(yaml.safe_dump([{"notebook": "quick", "cross": {"n": [1, 2]} | changed}]))
+        with pytest.raises(RunError, match="no run of the grid"):
+            comparison.read(str(grid))
+
+
+def test_published_runs_are_known_by_their_parameters(grid, tmp_path):
+    write(tmp_path / "quick.ipynb", "n: int = 1\nlabels: list = []\nmost = None", BODY)
+    made = [
+        runs.execute(tmp_path / "quick.ipynb", {"n": n, "labels": [n, 3], "most": most}) for n, most in ((1, None), (2, 5))
+    ]
+    runs.keep("tiny", made)
+    for record in made:
+        shutil.rmtree(record)
+    blocks = [
+        {"notebook": "quick", "shared": {"n": 1, "labels": [1, 3]}},
+        {"notebook": "quick", "shared": {"n": 2, "labels": [2, 3], "most": 5}},
+        {"notebook": "quick", "shared": {"n": 2, "labels": [2, 3]}},
+        {"notebook": "quick", "shared": {"n": 1, "labels": [1, 3], "most": 5}},
+        {"notebook": "quick", "shared": {"n": 1, "labels": [3, 1]}},
+    ]
+    grid.write_text(yaml.safe_dump(blocks))
+    found = comparison.read(str(grid))
+    assert found.table["run"].tolist() == [record.name for record in made]
+    assert len(found.missing) == 3
 
 
 def test_nothing_at_all_is_an_error_that_says_what_to_do(grid):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from topo_utils import paths
+from topo_utils.runs.parameters import declared_parameters
 from topo_utils.runs.record import PROVENANCE, Record, RunError
-from topo_utils.runs.sweep import grid_file, read_grid
+from topo_utils.runs.sweep import Run, grid_file, read_grid
 
 ITEMS = ["notebook", "dataset", "seed", "limit"]
 SHARED = {  # what runs that are compared have in common, and the parameters that may change it
@@ -61,20 +62,20 @@ def read(grid: str) -> Comparison:
     RunError
         Not one run is there, or a record is damaged.
     """
-    runs = [run.record for run in read_grid(grid_file(grid))]
+    runs = read_grid(grid_file(grid))
     kept, origins = _published(grid)
     rows, here, missing, commits = [], 0, [], set()
-    for name in runs:
-        if (paths.runs() / name / PROVENANCE).exists():
-            record = Record(paths.runs() / name)
+    for run in runs:
+        if (paths.runs() / run.record / PROVENANCE).exists():
+            record = Record(paths.runs() / run.record)
             rows += record.rows()
             commits.add(_commit(record.provenance))
             here += 1
-        elif name in origins:
-            rows += kept[kept["run"] == name].to_dict("records")
-            commits.add(_commit(origins[name]))
+        elif len(same := kept[_is(kept, run)]):
+            rows += same.to_dict("records")
+            commits |= {_commit(origins[name]) for name in same["run"]}
         else:
-            missing.append(name)
+            missing.append(run.record)
     if not rows:
         raise RunError(f"no run of the grid '{grid}' is here or in data/results: make sweep PROFILE={grid}")
     parts = {"data/runs": here, "data/results": len(runs) - len(missing) - here}
@@ -92,9 +93,26 @@ def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
 
     file = paths.RESULTS / f"{Path(grid).stem}.csv"
     if not file.exists():
-        return pd.DataFrame(), {}
+        return pd.DataFrame({"run": [], "notebook": []}), {}
     origins = json.loads(file.with_suffix(f".{PROVENANCE}").read_text())
     return pd.read_csv(file), {each["run"]: each for each in origins}
+
+
+def _is(kept: pd.DataFrame, run: Run) -> pd.Series:
+    """Rows with the parameters of a run. One that its notebook has got since then is taken to have had the default.
+
+    So results stay those of their runs when a notebook gets another parameter, which changes the names of all its records.
+    """
+    defaults = declared_parameters(run.notebook)
+    found = kept["notebook"] == run.notebook.stem
+    for name, value in run.resolved.items():
+        if name in kept:
+            found &= (
+                kept[name].isna() if value is None else kept[name] == (str(value) if isinstance(value, list) else value)
+            )
+        elif value is not None:  # a column that is empty in all rows is not kept
+            found &= value == defaults[name]
+    return found
 
 
 def _commit(provenance: dict) -> str:

@@ -40,12 +40,17 @@ STATES = ("done", "running", "interrupted", "waiting")
 
 
 class Run(NamedTuple):
-    """One run of a grid: the name of its record, its notebook and the parameters that differ from the defaults."""
+    """One run of a grid: the name of its record, its notebook, the parameters that it is given, and all that it has."""
 
     record: str
     notebook: Path
     parameters: dict[str, Any]
-    gpu: int
+    resolved: dict[str, Any]
+
+    @property
+    def gpu(self) -> int:
+        """How many it needs."""
+        return int(self.resolved.get("accelerator") == "gpu")
 
 
 def read_grid(file: Path) -> list[Run]:
@@ -70,7 +75,7 @@ def read_grid(file: Path) -> list[Run]:
             record = record_name(notebook.stem, resolved)
             if record in runs:
                 raise ConfigError(f"{where}: the run {given} is there twice")
-            runs[record] = Run(record, notebook, given, int(resolved.get("accelerator") == "gpu"))
+            runs[record] = Run(record, notebook, given, resolved)
     if not runs:
         raise ConfigError(f"{file}: wanted at least one run, got none")
     return list(runs.values())
