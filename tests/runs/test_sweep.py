@@ -122,7 +122,7 @@ def test_the_committed_grids_fit_their_notebooks(name):
     assert len({run.record for run in found}) == len(found) > 4
     assert {run.gpu for run in found} == {int(name == "gpu")}
     workers = {"06_train_topovae", "07_train_topodiffusion_lite", "08_train_topodiffusionnet"}
-    wanted = {"comparison": {"06_train_topovae"}, "floors": {"19_floors"}}
+    wanted = {"ablations": {"06_train_topovae"}, "comparison": {"06_train_topovae"}, "floors": {"19_floors"}}
     assert {run.notebook.stem for run in found} == wanted.get(name, workers)
 
 
