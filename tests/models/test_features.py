@@ -8,7 +8,7 @@ from sklearn.manifold import Isomap
 from torch.nn.functional import pdist
 
 from topo_utils import datasets, paths
-from topo_utils.models.features import Autoencoder, initial_autoencoder, judge
+from topo_utils.models.features import Autoencoder, initial_autoencoder, judge, training_steps
 from topo_utils.seed import generator
 
 
@@ -38,6 +38,15 @@ def test_other_data_or_settings_make_another_network(digits):
     initial_autoencoder(digits[0], epochs=1, width=8)
     initial_autoencoder(digits[0], epochs=1, kind="augmented")
     assert len(list(paths.processed().glob("*.safetensors"))) == 5
+
+
+@pytest.mark.parametrize(("name", "items"), [("digits", 700), ("nci", 130), ("torus", 200)])
+def test_training_steps_are_those_that_the_training_makes(name, items, monkeypatch):
+    train, step, made = datasets.load(name, "train", limit=items), torch.optim.Adam.step, []
+    assert training_steps("points", 10) == 0
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (made.append(1), step(self))[1])
+    initial_autoencoder(train, dimension=2, width=1)
+    assert training_steps(train.domain.name, items) == len(made)
 
 
 def test_an_augmented_autoencoder_sees_changed_items_and_wants_the_unchanged(digits, monkeypatch):

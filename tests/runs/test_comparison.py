@@ -93,6 +93,20 @@ def test_published_runs_are_known_by_their_parameters(grid, tmp_path):
     assert len(found.missing) == 3
 
 
+def test_the_time_of_an_epoch_is_that_of_the_runs_model(grid, tmp_path):
+    made = [runs.execute(tmp_path / "quick.ipynb", {"n": n}) for n in (1, 2)]
+    runs.keep("tiny", made)
+    for record in made:
+        shutil.rmtree(record)
+    file = tmp_path / "results" / "tiny.provenance.json"
+    origins = json.loads(file.read_text())
+    origins[1]["models"] = {"vae": {"epoch_seconds": 0.25}, "other": {"epoch_seconds": 9.0}}
+    file.write_text(json.dumps(origins))
+    table = comparison.read(str(grid)).table
+    assert table["epoch_seconds"].isna().tolist() == [True, False]
+    assert table["epoch_seconds"][1] == 0.25
+
+
 def test_nothing_at_all_is_an_error_that_says_what_to_do(grid):
     with pytest.raises(RunError, match=r"no run of the grid .*make sweep"):
         comparison.read(str(grid))
@@ -141,6 +155,23 @@ def test_other_numbers_of_items_and_kinds_of_F_may_be_compared():
         }
     )
     assert set(comparison._odd(table)) == {"f"}
+
+
+def test_changes_are_told_from_what_most_runs_of_a_data_set_have(tmp_path):
+    notebook = write(
+        tmp_path / "quick.ipynb", "dataset: str = 'torus'\nseed: int = 0\ngamma: float = 1.0\nlevels = None", ""
+    )
+    table = pd.DataFrame(
+        {
+            "dataset": ["torus"] * 5 + ["roll"] * 3,
+            "seed": range(8),
+            "gamma": [1.0, 1.0, 30.0, 1.0, 0.5, 30.0, 30.0, 1.0],
+            "levels": [None, None, None, 5.0, 5.0, None, None, None],
+            "kl": 1.0,
+        }
+    )
+    wanted = ["", "", "gamma 30", "levels 5", "gamma 0.5, levels 5", "", "", "gamma 1"]
+    assert comparison.changes(table, notebook).tolist() == wanted
 
 
 def test_a_damaged_record_is_an_error(grid, tmp_path):

@@ -57,6 +57,7 @@ def test_a_record_gives_back_all_that_went_into_it(two, torus):
     record = Record(path)
     assert record.models == ("diffusion", "diffusion-gaussian")
     for name, each in trained.items():
+        assert record.provenance["models"][name]["epoch_seconds"] == each.history["seconds"].median() > 0
         assert record.config(name) == each.specification.config
         model = record.model(name)
         assert not model.training

@@ -265,6 +265,23 @@ def test_a_copy_inside_of_another_repository_has_no_commit(tmp_path, monkeypatch
     assert runs.provenance()["git_commit"] == "0123456789"
 
 
+def test_the_last_change_of_a_file_is_told_in_words(tmp_path, monkeypatch):
+    answers = {"--show-toplevel": str(tmp_path), "log": "abc1234, 2026-11-01", "status": ""}
+
+    def answer(command, **options):
+        return subprocess.CompletedProcess(command, 0, stdout=next(a for key, a in answers.items() if key in command))
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    assert runs.last_change(tmp_path / "file") == "abc1234, 2026-11-01"
+    answers["status"] = " M file"
+    assert runs.last_change(tmp_path / "file") == "abc1234, 2026-11-01, and since then without a commit"
+    answers["log"] = ""
+    assert runs.last_change(tmp_path / "file").startswith("unknown")
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "vendored")
+    assert runs.last_change(tmp_path / "file").startswith("unknown")
+
+
 def test_a_damaged_data_set_ends_in_one_clear_error(notebook, monkeypatch, tmp_path, capsys):
     folder = tmp_path / "shared" / "mnist"
     folder.mkdir(parents=True)

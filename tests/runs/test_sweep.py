@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from topo_utils import paths, runs
-from topo_utils.config import ConfigError
+from topo_utils.config import ConfigError, VAEConfig
+from topo_utils.evaluation.hypotheses import read_hypotheses
 from topo_utils.runs import sweep
 
 from .notebooks import write
@@ -114,6 +115,20 @@ def test_every_combination_is_a_run_with_its_own_record(tmp_path):
     ]
     assert [run.record for run in found] == [runs.name_of(tmp_path / "slow.ipynb", run.parameters) for run in found]
     assert {run.gpu for run in found} == {0}
+
+
+def test_the_report_can_be_made_of_the_smallest_grid():
+    """Its page on predictions wants the model and a baseline, two seeds of both."""
+    hypotheses = read_hypotheses(paths.NOTEBOOKS / "params" / "hypotheses.yaml")
+    found = [
+        run.resolved
+        for run in sweep.read_grid(sweep.WORKFLOW / "grids" / "smoke.yaml")
+        if run.notebook.stem == "06_train_topovae"
+    ]
+    configs = [VAEConfig(**{k: v for k, v in each.items() if k in VAEConfig.model_fields}) for each in found]
+    seeds = {model: {each.seed for each in configs if each.model == model} for model in (each.model for each in configs)}
+    baseline = next(name for name in hypotheses.baselines if name in seeds)
+    assert len(seeds[baseline] & seeds[hypotheses.model]) >= 2
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (sweep.WORKFLOW / "grids").glob("*.yaml")))

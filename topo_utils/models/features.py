@@ -8,6 +8,7 @@ penultimate features give the Fréchet distance.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -214,7 +215,7 @@ def initial_autoencoder(
         raise ValueError(f"kind: wanted 'plain' for {train.domain.name}, which have no augmentation, got 'augmented'")
     changed = architecture.augmented if kind == "augmented" else (lambda x: x)
     if epochs is None:
-        epochs = _epochs(30, train, architecture.feature_steps)
+        epochs = _epochs(30, len(train), architecture.feature_steps)
     chosen = torch.randperm(len(train), generator=generator(seed, "scale"))[:1000]
 
     def scaled(model: Autoencoder | Identity) -> Autoencoder | Identity:
@@ -268,7 +269,7 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
     """
     if data.split != "judge":
         raise ValueError(f"data: wanted the split 'judge', got '{data.split}': the judge must not see what it judges")
-    classes, epochs = int(data.labels.max()) + 1, _epochs(160, data) if epochs is None else epochs
+    classes, epochs = int(data.labels.max()) + 1, _epochs(160, len(data)) if epochs is None else epochs
     turn = networks.architecture(data.domain.name).augmented or (lambda x: x)
 
     def make() -> Classifier:
@@ -281,9 +282,20 @@ def judge(data: Dataset, epochs: int | None = None, seed: int = 0) -> Classifier
     return _cached("judge", settings, data, make, build)
 
 
-def _epochs(most: int, data: Dataset, steps: int = 2000) -> int:
+def training_steps(domain: str, items: int) -> int:
+    """Steps of F's training on so many items of a domain, unless epochs are given: what F adds to a model's own steps.
+
+    None for points, which are their own features.
+    """
+    architecture = networks.architecture(domain)
+    if not architecture.features:
+        return 0
+    return _epochs(30, items, architecture.feature_steps) * math.ceil(items / BATCH)
+
+
+def _epochs(most: int, items: int, steps: int = 2000) -> int:
     """Epochs that make about so many steps, at most ``most`` where these make 600, and at least three."""
-    return max(3, min(max(most, 600 * BATCH // len(data)), steps * BATCH // len(data)))
+    return max(3, min(max(most, 600 * BATCH // items), steps * BATCH // items))
 
 
 def _fit(model: nn.Module, loss: Callable, data: Dataset, epochs: int, seed: int) -> nn.Module:

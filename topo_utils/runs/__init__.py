@@ -9,7 +9,7 @@ checkpoint when it is started again.
 """
 
 from topo_utils.runs.execution import execute
-from topo_utils.runs.origin import code_digest, provenance
+from topo_utils.runs.origin import code_digest, last_change, provenance
 from topo_utils.runs.parameters import declared_parameters, name_of, read_parameters, resolve
 from topo_utils.runs.record import FOLDER, Record, RunError, collect, folder, progress, save, table
 from topo_utils.runs.results import clean, keep, publish
@@ -25,6 +25,7 @@ __all__ = [
     "execute",
     "folder",
     "keep",
+    "last_change",
     "name_of",
     "progress",
     "provenance",

@@ -26,7 +26,8 @@ class Comparison(NamedTuple):
     Attributes
     ----------
     table
-        A row a run and model, as :func:`topo_utils.runs.collect` has them.
+        A row a run and model, as :func:`topo_utils.runs.collect` has them, and ``epoch_seconds``, the median time of an
+        epoch of its training, where it was kept: it depends on the machine, and on what ran beside.
     source
         Where they come from, in words.
     missing
@@ -64,16 +65,16 @@ def read(grid: str) -> Comparison:
     """
     runs = read_grid(grid_file(grid))
     kept, origins = _published(grid)
-    rows, here, missing, commits = [], 0, [], set()
+    rows, here, missing, known = [], 0, [], {}
     for run in runs:
         if (paths.runs() / run.record / PROVENANCE).exists():
             record = Record(paths.runs() / run.record)
             rows += record.rows()
-            commits.add(_commit(record.provenance))
+            known[run.record] = record.provenance
             here += 1
         elif len(same := kept[_is(kept, run)]):
             rows += same.to_dict("records")
-            commits |= {_commit(origins[name]) for name in same["run"]}
+            known |= {name: origins[name] for name in same["run"]}
         else:
             missing.append(run.record)
     if not rows:
@@ -81,10 +82,31 @@ def read(grid: str) -> Comparison:
     parts = {"data/runs": here, "data/results": len(runs) - len(missing) - here}
     source = " and ".join(f"{name} ({count})" for name, count in parts.items() if count)
     table = pd.DataFrame(rows)
+    table["epoch_seconds"] = [known[row["run"]]["models"].get(row["model"], {}).get("epoch_seconds") for row in rows]
     left_out = _odd(table)
-    return Comparison(
-        table[~table["run"].isin(left_out)].reset_index(drop=True), source, missing, left_out, sorted(commits)
-    )
+    commits = sorted({_commit(origin) for origin in known.values()})
+    return Comparison(table[~table["run"].isin(left_out)].reset_index(drop=True), source, missing, left_out, commits)
+
+
+def changes(table: pd.DataFrame, notebook: Path) -> pd.Series:
+    """What sets each row apart from what most runs on its data set have: ``gamma_latent 30, prior vamp``; empty for those.
+
+    Parameters
+    ----------
+    table
+        Of :func:`read`, of one notebook.
+    notebook
+        Whose parameters are looked at, all but the data set and the seed. Of values that are as frequent, the first in
+        order is the usual one.
+    """
+    names = [name for name in declared_parameters(notebook) if name in table and name not in ("dataset", "seed")]
+    words = pd.Series("", index=table.index)
+    texts = table[names].astype(object).where(table[names].notna(), "none").map(lambda value: str(value).removesuffix(".0"))
+    for _, rows in texts.groupby(table["dataset"]):
+        usual = rows.mode().iloc[0]
+        for row, values in rows.iterrows():
+            words[row] = ", ".join(f"{name} {values[name]}" for name in names if values[name] != usual[name])
+    return words
 
 
 def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:

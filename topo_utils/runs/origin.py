@@ -83,6 +83,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def last_change(file: Path) -> str:
+    """Commit and day of a file's last change, in words, as git knows it."""
+    known = _git("log", "-1", "--format=%h, %cs", "--", str(file))
+    if not known:
+        return "unknown: no history here"
+    return known + ", and since then without a commit" * bool(_git("status", "--porcelain", "--", str(file)))
+
+
 def _git(*arguments: str) -> str | None:
     """A git answer about this project; None without git, and where it is no repository of its own."""
     top = _ask_git("rev-parse", "--show-toplevel")

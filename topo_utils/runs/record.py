@@ -86,7 +86,8 @@ def save(
     models = {}
     for name, each in trained.items():
         weights = sealed.write(folder / f"{name}.safetensors", each.model.state_dict())
-        models[name] = {**each.specification.written(), **each.origin, "weights": weights}
+        seconds = float(each.history["seconds"].median())
+        models[name] = {**each.specification.written(), **each.origin, "weights": weights, "epoch_seconds": seconds}
     if features is not None:
         from topo_utils.models import features as networks
 
