@@ -101,6 +101,16 @@ def test_one_seed_is_no_comparison(tmp_path):
     assert judged(rows(seeds=1, reconstruction_error=(float, float)), hypotheses).empty
 
 
+def test_parts_of_a_baseline_of_zero_are_not_decided_and_spare_the_rest(tmp_path):
+    hypotheses = read_hypotheses(written(tmp_path, ERROR, AREA))
+    halved = {"ood_auroc_knn_off": (lambda s: 0.5 + 0.01 * s, lambda s: 0.8 + 0.01 * s)}
+    found = judged(rows(reconstruction_error=(lambda s: 0.0, lambda s: 1.0 + s), **halved), hypotheses)
+    assert found["verdict"].tolist() == ["not decided", "confirmed"]
+    assert found["seeds"].tolist() == [10, 10]
+    assert found["p"].tolist() == [1.0, pytest.approx(2 / 2**10)]
+    assert found["difference"].isna().tolist() == [True, False]
+
+
 def test_a_changed_record_changes_the_table(tmp_path):
     hypotheses = read_hypotheses(written(tmp_path, ERROR))
     table = rows(reconstruction_error=(lambda s: 10 + s, lambda s: 9 + s))

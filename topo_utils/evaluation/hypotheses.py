@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,10 +11,11 @@ import yaml
 from pydantic import Field
 
 from topo_utils.config import ConfigError, Strict
-from topo_utils.evaluation.statistics import holm, p_of_claim, paired, verdict
+from topo_utils.evaluation.statistics import ZeroBaselineError, holm, p_of_claim, paired, verdict
 from topo_utils.metrics import metric
 
 DEFAULT = "default"
+NUMBERS = ("baseline", "model", "difference", "low", "high", "standardised")
 
 
 class Prediction(Strict):
@@ -115,7 +117,8 @@ def judged(table: pd.DataFrame, hypotheses: Hypotheses, control: str | None = No
     DataFrame
         Columns ``prediction``, ``dataset``, ``metrics``, ``seeds`` (their number), ``baseline`` and ``model`` (means of the
         first metric), ``difference`` (of all metrics; negative is better), ``low``, ``high``, ``standardised``, ``p``,
-        ``adjusted``, ``verdict``. Data sets without both models, or with fewer than two seeds of both, have no row.
+        ``adjusted``, ``verdict``. Data sets without both models, or with fewer than two seeds of both, have no row. Where a
+        baseline is zero on average, nothing can be a part of it: the difference is NaN, the prediction not decided.
 
     Raises
     ------
@@ -127,31 +130,25 @@ def judged(table: pd.DataFrame, hypotheses: Hypotheses, control: str | None = No
         names = [control] if control else hypotheses.baselines
         baseline = next((name for name in names if (of_data["model"] == name).any()), None)
         sides = [of_data[of_data["model"] == name] for name in (hypotheses.model, baseline)]
-        if len(set(sides[0]["seed"]) & set(sides[1]["seed"])) < 2:
+        if len(shared := set(sides[0]["seed"]) & set(sides[1]["seed"])) < 2:
             continue
         for prediction in hypotheses.predictions:
             if not (metrics := prediction.of(dataset)):
                 continue
-            pair = paired(*sides, metrics, prediction.relative)
-            first = next(iter(metrics))
-            low, high = pair.interval
-            rows.append(
-                {
-                    "prediction": prediction.name,
-                    "dataset": dataset,
-                    "metrics": ", ".join(metrics),
-                    "seeds": len(pair.seeds),
-                    "baseline": pair.baseline[first],
-                    "model": pair.model[first],
-                    "difference": pair.mean,
-                    "low": low,
-                    "high": high,
-                    "standardised": pair.standardised,
-                    "p": p_of_claim(pair.differences, prediction.claim, prediction.worth),
-                }
-            )
+            about = {"prediction": prediction.name, "dataset": dataset, "metrics": ", ".join(metrics), "seeds": len(shared)}
+            values, p = [math.nan] * len(NUMBERS), 1.0
+            try:
+                pair = paired(*sides, metrics, prediction.relative)
+            except ZeroBaselineError:
+                pair = None
+            else:
+                first, (low, high) = next(iter(metrics)), pair.interval
+                values = [pair.baseline[first], pair.model[first], pair.mean, low, high, pair.standardised]
+                p = p_of_claim(pair.differences, prediction.claim, prediction.worth)
+            rows.append({**about, **dict(zip(NUMBERS, values, strict=True)), "p": p})
             found.append((pair, prediction))
     for row, (pair, prediction), adjusted in zip(rows, found, holm([row["p"] for row in rows]), strict=True):
         row["adjusted"] = adjusted
-        row["verdict"] = verdict(pair, prediction.claim, prediction.worth, adjusted, hypotheses.alpha)
+        decided = pair and verdict(pair, prediction.claim, prediction.worth, adjusted, hypotheses.alpha)
+        row["verdict"] = decided or "not decided"
     return pd.DataFrame(rows)

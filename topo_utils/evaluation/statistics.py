@@ -57,6 +57,10 @@ class Paired(NamedTuple):
         return self.mean / spread if spread else math.copysign(math.inf, self.mean) if self.mean else 0.0
 
 
+class ZeroBaselineError(ValueError):
+    """Nothing is a part of zero."""
+
+
 def paired(
     model: pd.DataFrame,
     baseline: pd.DataFrame,
@@ -71,8 +75,9 @@ def paired(
     Raises
     ------
     ValueError
-        A metric is missing or not finite in a row, its baseline is zero on average, a seed is there twice, or no seed is in
-        both.
+        A metric is missing or not finite in a row, a seed is there twice, or no seed is in both.
+    ZeroBaselineError
+        A metric of the baseline is zero on average, and differences are wanted in parts of it.
     """
     rows = {}
     for name, table in (("model", model), ("baseline", baseline)):
@@ -90,7 +95,7 @@ def paired(
             bad = table.columns[~np.isfinite(table).all()][0]
             raise ValueError(f"{name}: wanted finite values of {bad!r} for each seed, got one that is not")
     if relative and (theirs.mean() == 0).any():
-        raise ValueError(f"baseline: wanted a mean of {theirs.columns[theirs.mean() == 0][0]!r} that is not zero")
+        raise ZeroBaselineError(f"baseline: wanted a mean of {theirs.columns[theirs.mean() == 0][0]!r} that is not zero")
     signs = np.array([1 if better == "lower" else -1 for better in metrics.values()])
     units = theirs.mean().abs().to_numpy() if relative else 1.0
     differences = ((ours - theirs).to_numpy() * signs / units).mean(1)
