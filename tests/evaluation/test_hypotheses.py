@@ -8,8 +8,8 @@ import yaml
 
 from topo_utils import paths
 from topo_utils.config import ConfigError
-from topo_utils.evaluation.hypotheses import judged, read_hypotheses
-from topo_utils.evaluation.statistics import holm
+from topo_utils.evaluation.hypotheses import judged, read_hypotheses, score
+from topo_utils.evaluation.statistics import ZeroBaselineError, holm
 
 ERROR = {"name": "error", "says": "…", "metrics": {"default": ["reconstruction_error"]}, "claim": "better", "worth": 0.1}
 QUALITY = {
@@ -149,3 +149,28 @@ def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(ConfigError, match="wanted the fields"):
         read_hypotheses(tmp_path / "list.yaml")
+
+
+def test_a_score_is_in_units_of_what_is_worth_having(tmp_path):
+    two = {**ERROR, "name": "two", "metrics": {"default": ["off_manifold", "bottleneck_h0"]}, "worth": 0.5}
+    hypotheses = read_hypotheses(written(tmp_path, ERROR, AREA, two, QUALITY))
+    trials = pd.DataFrame(
+        {
+            "dataset": "torus",
+            "reconstruction_error": [2.0, 1.0],  # by half better: five times what is worth having
+            "ood_auroc_knn_off": [0.6, 0.7],  # twice
+            "off_manifold": [1.0, 2.0],  # by as much worse: twice, of one metric of two
+            "bottleneck_h0": [4.0, 4.0],
+        }
+    )
+    found = score(trials, trials.iloc[0], hypotheses)
+    assert found.tolist() == pytest.approx([0.0, (-5 - 2 + 1) / 3])
+    with pytest.raises(ValueError, match="wanted rows of 'torus'"):
+        score(trials.assign(dataset="digits"), trials.iloc[0], hypotheses)
+    for broken in (trials.drop(columns="off_manifold"), trials.assign(bottleneck_h0=[1.0, float("nan")])):
+        with pytest.raises(ValueError, match="wanted finite values"):
+            score(broken, trials.iloc[0], hypotheses)
+    with pytest.raises(ZeroBaselineError, match="not zero"):
+        score(trials, trials.iloc[0].replace({2.0: 0.0}), hypotheses)
+    with pytest.raises(ValueError, match="a prediction of 'torus'"):
+        score(trials, trials.iloc[0], read_hypotheses(written(tmp_path, QUALITY)))

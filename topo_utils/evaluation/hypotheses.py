@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import Field
@@ -152,3 +153,42 @@ def judged(table: pd.DataFrame, hypotheses: Hypotheses, control: str | None = No
         decided = pair and verdict(pair, prediction.claim, prediction.worth, adjusted, hypotheses.alpha)
         row["verdict"] = decided or "not decided"
     return pd.DataFrame(rows)
+
+
+def score(table: pd.DataFrame, reference: pd.Series, hypotheses: Hypotheses) -> pd.Series:
+    """Of each row one number to choose by; lower is better, and the reference's own is zero.
+
+    It is the mean over the predictions of the mean difference of their metrics to the reference, in units of the smallest
+    difference worth having: a tenth of the one weighs as much as two hundredths of the other, where these are worth having.
+
+    Parameters
+    ----------
+    table
+        Rows of one data set, such as the trials of a search on validation items.
+    reference
+        Such a row.
+
+    Raises
+    ------
+    ValueError
+        Rows of another data set; a metric is missing or not finite, or zero in the reference where parts of it are wanted;
+        no prediction speaks of the data set.
+    """
+    dataset = reference["dataset"]
+    if others := sorted(set(table["dataset"]) - {dataset}):
+        raise ValueError(f"table: wanted rows of '{dataset}', as the reference is, got '{others[0]}'")
+    predictions = [each for each in hypotheses.predictions if each.of(dataset)]
+    if not predictions:
+        raise ValueError(f"hypotheses: wanted a prediction of '{dataset}', got none")
+    whole, parts = pd.concat([table, reference.to_frame().T]), []
+    for prediction in predictions:
+        metrics = prediction.of(dataset)
+        for name, better in metrics.items():
+            if name not in whole or not np.isfinite(whole[name].astype(float)).all():
+                raise ValueError(f"table, reference: wanted finite values of '{name}' in each row")
+            unit = abs(reference[name]) if prediction.relative else 1.0
+            if unit == 0:
+                raise ZeroBaselineError(f"reference: wanted a '{name}' that is not zero")
+            sign = 1 if better == "lower" else -1
+            parts.append(sign * (table[name] - reference[name]) / unit / prediction.worth / len(metrics))
+    return sum(parts) / len(predictions)
