@@ -63,8 +63,10 @@ def experiment_figures():
             for name, verdict in (("paths", "confirmed"), ("attacks", "not decided"))
         ]
     )
+    surface = pd.DataFrame([[1.0, -2.0], [0.5, float("nan")]], pd.Index([1, 2], name="β"), pd.Index(["x", "y"], name="γ"))
     return {
         "by seed": plots.by_seed(pd.DataFrame(rows), {"kl": "KL", "off_manifold": "not there"}, ["vae", "topovae", "none"]),
+        "surfaces": plots.surfaces({"a": surface, "b": surface.iloc[:1]}, "score"),
         "effects": plots.effects(found, {"paths": 0.1, "attacks": 0.1}),
     }
 

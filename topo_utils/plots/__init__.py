@@ -8,7 +8,7 @@ from topo_utils.plots._style import (
     STYLE,
     TERMS,
 )
-from topo_utils.plots.comparisons import by_seed, effects
+from topo_utils.plots.comparisons import by_seed, effects, surfaces
 from topo_utils.plots.diffusion import (
     bars_kept,
     denoising_trajectory,
@@ -103,6 +103,7 @@ __all__ = [
     "signal_against_nulls",
     "strips",
     "superlevel_sets",
+    "surfaces",
     "training_curves",
     "values_and_slopes",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -74,4 +75,35 @@ def by_seed(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> 
         labels = [NAMES[model].replace("VAE + ", "+ ").replace(" to a shuffled cloud", ",\nshuffled") for model in there]
         axis.set(title=f"{dataset}: {metrics[name]}", ylabel=metric(name).unit, xticks=range(len(there)))
         axis.set_xticklabels(labels, fontsize=7)
+    return figure
+
+
+@styled
+def surfaces(panels: dict[str, pd.DataFrame], label: str, most: float | None = None) -> Figure:
+    """Tables as colours with their numbers, on one scale about zero: blue is below, red above.
+
+    Parameters
+    ----------
+    panels
+        The tables by title; rows and columns are labelled by their index, and the axes by its name.
+    label
+        Of the scale.
+    most
+        Where the colours end, on both sides; None: at the largest value.
+    """
+    widths = [table.shape[1] + 1.5 for table in panels.values()]
+    rows = max(table.shape[0] for table in panels.values())
+    size = (0.55 * sum(widths) + 1.2, 0.42 * rows + 1.2)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, width_ratios=widths)
+    most = most or max(float(table.abs().max(axis=None)) for table in panels.values())
+    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+        shown = axis.imshow(table, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+        for (y, x), value in np.ndenumerate(table.to_numpy()):
+            colour = "white" if abs(value) > 0.6 * most else "black"
+            axis.text(x, y, f"{value:.2g}", ha="center", va="center", fontsize=7, color=colour)
+        axis.set(title=title, xlabel=table.columns.name, ylabel=table.index.name)
+        axis.set_xticks(range(table.shape[1]), table.columns, fontsize=7)
+        axis.set_yticks(range(table.shape[0]), table.index, fontsize=7)
+        axis.grid(False)
+    figure.colorbar(shown, ax=axes[0].tolist(), label=label, shrink=0.8)
     return figure
