@@ -11,8 +11,8 @@ PROFILE ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 ENGINE ?= local
 SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
-REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) notebooks/15_results_report.ipynb
-GRID ?= comparison
+# of another grid the choice of parameters is no part: it wants trials on validation items
+REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) $(if $(GRID),,notebooks/14_grid_search.ipynb) notebooks/15_results_report.ipynb
 
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
@@ -58,8 +58,8 @@ sweep-status: $(READY) ## how many runs of that grid are done, running, interrup
 slurm-test: $(READY) ## a small grid on a Slurm of this one machine, with a job killed and resumed (root, packages slurm-wlm and munge)
 	$(BIN)/python tests/slurm/run.py
 
-report: $(READY) ## the experiments and their report from the runs that are there: make report [GRID=smoke]
-	@for notebook in $(REPORT); do $(BIN)/python -m topo_utils.runs $$notebook -p grid=$(GRID); done
+report: $(READY) ## the experiments and their report from the runs that are there, or of another grid: make report [GRID=smoke]
+	@for notebook in $(REPORT); do $(BIN)/python -m topo_utils.runs $$notebook $(if $(GRID),-p grid=$(GRID)); done
 
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)

@@ -40,7 +40,7 @@ def test_a_run_leaves_a_whole_record(notebook):
     assert (
         origin["packages"]["torch"] == torch.__version__.split("+")[0] or origin["packages"]["torch"] == torch.__version__
     )
-    assert {"git_commit", "git_dirty", "device", "threads", "cores", "wall_seconds", "code"} <= set(origin)
+    assert {"git_commit", "git_dirty", "device", "threads", "cores", "instructions", "wall_seconds", "code"} <= set(origin)
     assert [path.name for path in paths.runs().iterdir() if not path.name.startswith(".")] == [record.name]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import math
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
@@ -154,13 +156,16 @@ def curves(
 
 @styled
 def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Figure:
-    """Single measurements in named rows, one dot each, with their mean as a bar; the panels share the rows."""
+    """Single measurements in named rows, one dot each, with their mean as a bar; four panels to a row of them."""
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels) + 1.5, 0.32 * len(names) + 1.0), sharey=True, squeeze=False
-    )
-    for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
-        for name, values in rows.items():
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    size = (3.1 * columns + 1.5, (0.32 * len(names) + 1.0) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, (title, measured) in zip(axes.flat, panels.items(), strict=False):
+        for name, values in measured.items():
             height = names.index(name)
             values = torch.as_tensor(values, dtype=torch.float64)
             axis.scatter(values, height + 0.25 * torch.linspace(-1, 1, len(values)), s=9, color="#0072B2", alpha=0.5)

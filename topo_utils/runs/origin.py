@@ -77,6 +77,7 @@ def provenance() -> dict[str, Any]:
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # processors of one name differ in them
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
