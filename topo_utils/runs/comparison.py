@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from topo_utils import paths
 from topo_utils.runs.parameters import declared_parameters
 from topo_utils.runs.record import PROVENANCE, Record, RunError
+from topo_utils.runs.results import write_table
 from topo_utils.runs.sweep import Run, grid_file, read_grid
 
 ITEMS = ["notebook", "dataset", "seed", "limit"]
@@ -63,10 +64,42 @@ def read(grid: str) -> Comparison:
     RunError
         Not one run is there, or a record is damaged.
     """
-    runs = read_grid(grid_file(grid))
+    rows, known, here, missing = _collected(grid)
+    parts = {"data/runs": here, "data/results": len(known) - here}
+    source = " and ".join(f"{name} ({count})" for name, count in parts.items() if count)
+    table = pd.DataFrame(rows)
+    table["epoch_seconds"] = [known[row["run"]]["models"].get(row["model"], {}).get("epoch_seconds") for row in rows]
+    left_out = _odd(table)
+    commits = sorted({_commit(origin) for origin in known.values()})
+    return Comparison(table[~table["run"].isin(left_out)].reset_index(drop=True), source, missing, left_out, commits)
+
+
+def keep(grid: str) -> tuple[Path, list[str]]:
+    """Keep the table of a grid in ``data/results``: the runs of this machine and, of the others, what was kept before.
+
+    So results come together in parts, on several machines.
+
+    Returns
+    -------
+    Path
+        The table.
+    list of str
+        Names of the runs that are nowhere yet.
+
+    Raises
+    ------
+    ConfigError, RunError
+        As :func:`read` raises them; nothing was written.
+    """
+    rows, known, _, missing = _collected(grid)
+    return write_table(Path(grid).stem, rows, known), missing
+
+
+def _collected(grid: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]], int, list[str]]:
+    """Rows of the runs of a grid, where each comes from, how many are of this machine, and the names of the missing."""
     kept, origins = _published(grid)
-    rows, here, missing, known = [], 0, [], {}
-    for run in runs:
+    rows, known, here, missing = [], {}, 0, []
+    for run in read_grid(grid_file(grid)):
         if (paths.runs() / run.record / PROVENANCE).exists():
             record = Record(paths.runs() / run.record)
             rows += record.rows()
@@ -79,13 +112,7 @@ def read(grid: str) -> Comparison:
             missing.append(run.record)
     if not rows:
         raise RunError(f"no run of the grid '{grid}' is here or in data/results: make sweep PROFILE={grid}")
-    parts = {"data/runs": here, "data/results": len(runs) - len(missing) - here}
-    source = " and ".join(f"{name} ({count})" for name, count in parts.items() if count)
-    table = pd.DataFrame(rows)
-    table["epoch_seconds"] = [known[row["run"]]["models"].get(row["model"], {}).get("epoch_seconds") for row in rows]
-    left_out = _odd(table)
-    commits = sorted({_commit(origin) for origin in known.values()})
-    return Comparison(table[~table["run"].isin(left_out)].reset_index(drop=True), source, missing, left_out, commits)
+    return rows, known, here, missing
 
 
 def changes(table: pd.DataFrame, notebook: Path) -> pd.Series:
@@ -117,7 +144,8 @@ def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
     if not file.exists():
         return pd.DataFrame({"run": [], "notebook": []}), {}
     origins = json.loads(file.with_suffix(f".{PROVENANCE}").read_text())
-    return pd.read_csv(file), {each["run"]: each for each in origins}
+    table = pd.read_csv(file, float_precision="round_trip")  # to be written again as it was
+    return table, {each.pop("run"): each for each in origins}
 
 
 def _is(kept: pd.DataFrame, run: Run) -> pd.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -51,16 +52,28 @@ def keep(name: str, records: list[Path]) -> Path:
     whole = [Record(path) for path in records]
     if len({record.name for record in whole}) < len(whole):
         raise RunError("--keep: wanted each record once, got one of them twice")
+    return write_table(
+        name, [row for record in whole for row in record.rows()], {each.name: each.provenance for each in whole}
+    )
+
+
+def write_table(name: str, rows: list[dict[str, Any]], origins: dict[str, dict[str, Any]]) -> Path:
+    """Write rows of records, and by their runs where they come from, as a table of ``data/results``; returns its file."""
     with paths.atomic(paths.RESULTS / f"{name}.csv") as scratch:
-        scratch.write_bytes(_written([row for record in whole for row in record.rows()]))
-    origins = [{"run": record.name, **record.provenance} for record in whole]
-    write_json(paths.RESULTS / f"{name}.{PROVENANCE}", origins)
+        scratch.write_bytes(_written(rows))
+    write_json(paths.RESULTS / f"{name}.{PROVENANCE}", [{"run": run, **origin} for run, origin in origins.items()])
     return paths.RESULTS / f"{name}.csv"
 
 
 def _written(rows: list[dict]) -> bytes:
     """A table without what differs from run to run of the same code, and without empty columns."""
-    return pd.DataFrame(rows).drop(columns="wall_seconds").dropna(axis=1, how="all").to_csv(index=False).encode()
+    return (
+        pd.DataFrame(rows)
+        .drop(columns="wall_seconds", errors="ignore")
+        .dropna(axis=1, how="all")
+        .to_csv(index=False)
+        .encode()
+    )
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -31,7 +31,6 @@ from topo_utils.config import ConfigError
 from topo_utils.runs.origin import code_digest
 from topo_utils.runs.parameters import parse, read_parameters, record_name, resolve
 from topo_utils.runs.record import PARTIAL, PROVENANCE, Record, RunError, write_json
-from topo_utils.runs.results import keep
 
 WORKFLOW = paths.NOTEBOOKS / "workflow"
 PLAN = "plan.json"
@@ -174,7 +173,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("grid", help="a name in notebooks/workflow/grids, such as smoke, or a YAML file")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="runs side by side, each on one core")
     parser.add_argument("--profile", default="local", help="a name in notebooks/workflow/profiles: local or slurm")
-    parser.add_argument("--table", help="of keep: the name in data/results")
     options = parser.parse_args(arguments)
     try:
         if options.command == "start":
@@ -184,9 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "finish":
             print(f"all runs are done; their table is {finish(options.grid)}")
         else:
-            finish(options.grid)
-            runs = read_grid(grid_file(options.grid))
-            print(keep(options.table or Path(options.grid).stem, [paths.runs() / run.record for run in runs]))
+            from topo_utils.runs import comparison  # here: it knows of grids from this module
+
+            table, missing = comparison.keep(options.grid)
+            print(f"{table}; {len(missing)} runs of the grid are still missing")
     except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
