@@ -11,8 +11,7 @@ PROFILE ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 ENGINE ?= local
 SOLUTIONS := $(wildcard notebooks/solutions/*.ipynb)
-# of another grid the choice of parameters is no part: it wants trials on validation items
-REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) $(if $(GRID),,notebooks/14_grid_search.ipynb) notebooks/15_results_report.ipynb
+REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) notebooks/15_results_report.ipynb
 
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
