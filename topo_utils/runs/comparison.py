@@ -144,8 +144,7 @@ def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
     if not file.exists():
         return pd.DataFrame({"run": [], "notebook": []}), {}
     origins = json.loads(file.with_suffix(f".{PROVENANCE}").read_text())
-    table = pd.read_csv(file, float_precision="round_trip")  # to be written again as it was
-    return table, {each.pop("run"): each for each in origins}
+    return pd.read_csv(file), {each.pop("run"): each for each in origins}
 
 
 def _is(kept: pd.DataFrame, run: Run) -> pd.Series:
