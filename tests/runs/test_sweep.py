@@ -59,8 +59,10 @@ def command(grid, what="start"):
 
 def started(grid):
     """The engine in a session of its own, its output in a file beside the grid."""
+    options = {"stderr": subprocess.STDOUT, "start_new_session": True}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore Ctrl-C
     with open(grid.with_suffix(".out"), "a") as out:
-        return subprocess.Popen(command(grid), stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(command(grid), stdout=out, **options)
 
 
 def swept(grid):
