@@ -58,7 +58,7 @@ slurm-test: $(READY) ## a small grid on a Slurm of this one machine, with a job 
 	$(BIN)/python tests/slurm/run.py
 
 report: $(READY) ## the experiments and their report from the runs that are there, or of another grid: make report [GRID=smoke]
-	@for notebook in $(REPORT); do $(BIN)/python -m topo_utils.runs $$notebook $(if $(GRID),-p grid=$(GRID)); done
+	@printf '%s\n' $(REPORT) | xargs -P $(CORES) -I @ $(BIN)/python -m topo_utils.runs @ $(if $(GRID),-p grid=$(GRID))
 
 notebooks: $(READY) ## the canonical execution: rerun each notebook with its defaults and keep its outputs
 	$(BIN)/python -m topo_utils.runs --publish $(NOTEBOOKS) $(SOLUTIONS)
