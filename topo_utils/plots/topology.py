@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -58,10 +57,10 @@ def diagrams_side_by_side(diagrams: dict[str, list[Diagram]], columns: int | Non
     return figure
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, columns: int, width: float, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """So many panels, some in a row; each has that size in inches."""
     lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(width * columns, height * lines), squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(width * columns, height * lines), sharey=sharey, squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, list(axes.flat[:count])
@@ -158,19 +157,15 @@ def strips(panels: dict[str, dict[str, Float[Tensor, " n"]]], xlabel: str) -> Fi
     """Single measurements in named rows, one dot each, with their mean as a bar; four panels to a row of them."""
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     columns = min(len(panels), 4)
-    rows = math.ceil(len(panels) / columns)
-    size = (3.1 * columns + 1.5, (0.32 * len(names) + 1.0) * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, (title, measured) in zip(axes.flat, panels.items(), strict=False):
+    figure, axes = _panels(len(panels), columns, 3.1 + 1.5 / columns, 0.32 * len(names) + 1.0, sharey=True)
+    for axis, (title, measured) in zip(axes, panels.items(), strict=True):
         for name, values in measured.items():
             height = names.index(name)
             values = torch.as_tensor(values, dtype=torch.float64)
             axis.scatter(values, height + 0.25 * torch.linspace(-1, 1, len(values)), s=9, color="#0072B2", alpha=0.5)
             axis.plot([values.mean()] * 2, [height - 0.35, height + 0.35], color="#D55E00", linewidth=2.5)
         axis.set(title=title, xlabel=xlabel, yticks=range(len(names)), yticklabels=names)
-    axes[0, 0].invert_yaxis()
+    axes[0].invert_yaxis()
     return figure
 
 

@@ -52,9 +52,8 @@ def keep(name: str, records: list[Path]) -> Path:
     whole = [Record(path) for path in records]
     if len({record.name for record in whole}) < len(whole):
         raise RunError("--keep: wanted each record once, got one of them twice")
-    return write_table(
-        name, [row for record in whole for row in record.rows()], {each.name: each.provenance for each in whole}
-    )
+    rows = [row for record in whole for row in record.rows()]
+    return write_table(name, rows, {each.name: each.provenance for each in whole})
 
 
 def write_table(name: str, rows: list[dict[str, Any]], origins: dict[str, dict[str, Any]]) -> Path:
@@ -67,13 +66,8 @@ def write_table(name: str, rows: list[dict[str, Any]], origins: dict[str, dict[s
 
 def _written(rows: list[dict]) -> bytes:
     """A table without what differs from run to run of the same code, and without empty columns."""
-    return (
-        pd.DataFrame(rows)
-        .drop(columns="wall_seconds", errors="ignore")
-        .dropna(axis=1, how="all")
-        .to_csv(index=False)
-        .encode()
-    )
+    table = pd.DataFrame(rows).drop(columns="wall_seconds", errors="ignore")  # gone already where it was published before
+    return table.dropna(axis=1, how="all").to_csv(index=False).encode()
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
