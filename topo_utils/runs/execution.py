@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import papermill
-from papermill.exceptions import PapermillExecutionError
 
 from topo_utils import paths
 from topo_utils.runs.origin import code_digest, provenance
@@ -106,6 +104,9 @@ def _prepare(staging: Path, notebook: Path, values: dict[str, Any], resume: bool
 
 def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], attempts: int = 3) -> None:
     """Execute with papermill, the printed lines shown; a failed notebook stays in ``staging`` for reading."""
+    import papermill  # here: it is slow to import, and what runs in a kernel has no use for it
+    from papermill.exceptions import PapermillExecutionError
+
     output = staging / "notebook.ipynb"
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = str(staging)  # the kernel inherits it

@@ -11,8 +11,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from topo_utils import paths
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,6 +24,8 @@ def code_digest(notebook: Path) -> str:
     Modules of this package count where they are imported, directly or by others; those that draw and keep do not, so that
     runs stay comparable when a figure or a command is changed. Nor does prose.
     """
+    import nbformat  # here: it is slow to import
+
     cells = nbformat.read(notebook, as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     content = hashlib.sha256("\n".join(code).encode())

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
 import yaml
 from pydantic import create_model
 
@@ -62,6 +60,9 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     RunError
         The notebook is missing, cannot be read, or declares something else than literals.
     """
+    import nbformat  # here: both are slow to import
+    import papermill
+
     notebook = Path(notebook)
     if not notebook.is_file():
         raise RunError(f"there is no notebook '{notebook}'")
@@ -163,6 +164,8 @@ def record_name(stem: str, values: Mapping[str, Any]) -> str:
 
 def _schema(notebook: Path) -> type[RunConfig]:
     """The configuration that the notebook makes of its parameters; what all have in common, when it makes none."""
+    import nbformat
+
     cells = nbformat.read(notebook, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     return next((kind for kind in RunConfig.__subclasses__() if f"{kind.__name__}(" in code), RunConfig)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import pandas as pd
 
 from topo_utils import paths
 from topo_utils.runs.record import PROVENANCE, Record, RunError, write_json
 
+if TYPE_CHECKING:
+    import nbformat
+
 
 def publish(notebook: Path, path: Path) -> None:
     """Keep an executed notebook in its place, its table and pictures in ``data/results``, its run time in README."""
+    import nbformat  # here: it is slow to import
+
     record = Record(path)
     origin = record.provenance
     executed = clean(nbformat.read(path / "notebook.ipynb", as_version=4))
