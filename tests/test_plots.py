@@ -63,9 +63,19 @@ def experiment_figures():
             for name, verdict in (("paths", "confirmed"), ("attacks", "not decided"))
         ]
     )
+    trained = [
+        {"model": model, "seed": seed, "train_items": items, "budget": budget, "kl": seed + items / 100}
+        for model, sizes in {"vae": (500, 2000), "topovae": (500, 2000), "vae-with-features-steps": (500,)}.items()
+        for items in sizes
+        for budget in ("468 steps", "2,340 steps")
+        for seed in range(3)
+    ]
     surface = pd.DataFrame([[1.0, -2.0], [0.5, float("nan")]], pd.Index([1, 2], name="β"), pd.Index(["x", "y"], name="γ"))
     return {
         "by seed": plots.by_seed(pd.DataFrame(rows), {"kl": "KL", "off_manifold": "not there"}, ["vae", "topovae", "none"]),
+        "learning curves": plots.learning_curves(
+            pd.DataFrame(trained), {"kl": "KL"}, ["vae", "topovae", "vae-with-features-steps"]
+        ),
         "surfaces": plots.surfaces({"a": surface, "b": surface.iloc[:1]}, "score"),
         "effects": plots.effects(found, {"paths": 0.1, "attacks": 0.1}),
     }

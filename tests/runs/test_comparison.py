@@ -194,6 +194,21 @@ def test_changes_are_told_from_what_most_runs_of_a_data_set_have(tmp_path):
     assert comparison.changes(table, notebook).tolist() == wanted
 
 
+def test_the_steps_of_a_training_are_counted_with_those_of_its_F():
+    common = {"dataset": "digits", "batch_size": 128, "encoder_from": "random", "gamma_latent": 0.0}
+    rows = [
+        {"epochs": 31, "train_items": 2000},  # 15 whole batches
+        {"epochs": 31, "train_items": 2000, "gamma_latent": 30.0},
+        {"epochs": 31, "train_items": 2000, "encoder_from": "features"},
+        {"epochs": 3, "train_items": 500, "gamma_latent": 30.0},
+        {"epochs": 2, "train_items": 2000, "gamma_latent": 300.0, "dataset": "torus"},  # points are their own features
+    ]
+    steps = comparison.optimiser_steps(pd.DataFrame([{**common, **row} for row in rows]))
+    assert list(steps["own"]) == [465, 465, 465, 9, 30]
+    # F: 38 epochs of 16 batches (600 steps at least), 153 of 4; it takes the odd batch, too
+    assert list(steps["with_features"]) == [465, 465 + 608, 465 + 608, 9 + 612, 30]
+
+
 def test_a_damaged_record_is_an_error(grid, tmp_path):
     record = runs.execute(tmp_path / "quick.ipynb", {"n": 1})
     (record / "metrics.json").write_text(json.dumps([{"model": "vae", "kl": 7.0}]))

@@ -8,7 +8,7 @@ from topo_utils.plots._style import (
     STYLE,
     TERMS,
 )
-from topo_utils.plots.comparisons import by_seed, effects, surfaces
+from topo_utils.plots.comparisons import by_seed, effects, learning_curves, surfaces
 from topo_utils.plots.diffusion import (
     bars_kept,
     denoising_trajectory,
@@ -84,6 +84,7 @@ __all__ = [
     "items_over_diagrams",
     "kinds_compared",
     "latent_spaces",
+    "learning_curves",
     "levels_kept",
     "loops_found",
     "loss_curves",

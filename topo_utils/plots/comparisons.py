@@ -79,6 +79,43 @@ def by_seed(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> 
 
 
 @styled
+def learning_curves(table: pd.DataFrame, metrics: dict[str, str], models: list[str]) -> Figure:
+    """Metrics against the number of training items: means over the seeds joined, a dot a seed; one row of panels a budget.
+
+    Parameters
+    ----------
+    table
+        Rows of records with ``model``, ``seed``, ``train_items`` and ``budget``, how much training: the title of a row of
+        panels, in the order in which they come.
+    metrics
+        Titles by the name of the metric, a column of panels each.
+    models
+        In the order of the legend; a model that stands at one number of items has a diamond and no line.
+    """
+    budgets = list(dict.fromkeys(table["budget"]))
+    size = (2.5 * len(metrics), 2.1 * len(budgets) + 0.6)
+    figure, axes = plt.subplots(len(budgets), len(metrics), figsize=size, sharex=True, sharey="col", squeeze=False)
+    for row, budget in enumerate(budgets):
+        for axis, (name, title) in zip(axes[row], metrics.items(), strict=True):
+            for place, model in enumerate(models):
+                mine = table[(table["budget"] == budget) & (table["model"] == model)]
+                beside = 1.06 ** (place - (len(models) - 1) / 2)  # dots of several models at one number of items
+                axis.scatter(mine["train_items"] * beside, mine[name], s=6, color=COLOURS[model], alpha=0.6, linewidths=0)
+                means = mine.groupby("train_items")[name].mean()
+                style = "o-" if len(means) > 1 else "D"
+                axis.plot(means.index * beside, means, style, color=COLOURS[model], markersize=4, linewidth=1.2)
+            axis.set_xscale("log")
+            axis.set_xticks(items := sorted(set(table["train_items"])), [f"{each:,}" for each in items], fontsize=7)
+            axis.minorticks_off()
+            axis.set_title(title if row == 0 else "", fontsize=9)
+            axis.set_xlabel("training items" if row == len(budgets) - 1 else "")
+        axes[row, 0].set_ylabel(budget)
+    handles = [plt.Line2D([], [], color=COLOURS[model], marker="o", label=NAMES[model]) for model in models]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(models)))
+    return figure
+
+
+@styled
 def surfaces(panels: dict[str, pd.DataFrame], label: str, most: float | None = None) -> Figure:
     """Tables as colours with their numbers, on one scale about zero: blue is below, red above.
 

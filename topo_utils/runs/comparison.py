@@ -136,6 +136,33 @@ def changes(table: pd.DataFrame, notebook: Path) -> pd.Series:
     return words
 
 
+def optimiser_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """Steps of the optimiser in the training of each row.
+
+    Parameters
+    ----------
+    table
+        Of :func:`read`, of models of the VAE family.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``own``, the model's; and ``with_features``, with those of the training of F, where a regulariser pulls to F
+        or the encoder starts from it. Items that do not fill a batch wait for another epoch.
+    """
+    from topo_utils.datasets import REGISTRY  # here: they import a lot
+    from topo_utils.models.features import training_steps
+
+    own = table["epochs"] * (table["train_items"] // table["batch_size"] // table.get("devices", 1))
+    gammas = table.filter(regex="^gamma_").fillna(0).any(axis=1)
+    uses = gammas | (table["encoder_from"] == "features" if "encoder_from" in table else False)
+    theirs = [
+        training_steps(REGISTRY[dataset].domain.name, int(items))
+        for dataset, items in zip(table["dataset"], table["train_items"], strict=True)
+    ]
+    return pd.DataFrame({"own": own.astype(int), "with_features": (own + uses * theirs).astype(int)}, index=table.index)
+
+
 def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
     """The committed table of a grid and where each run comes from."""
     import json
