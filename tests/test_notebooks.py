@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import string
 import subprocess
 import sys
 
@@ -65,12 +66,60 @@ def test_cells_are_short_and_the_parameters_literal(path):
 @pytest.mark.parametrize("path", COURSE, ids=name)
 def test_the_course_has_its_anatomy(path):
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
-    for part in ("**You will do**", "**You will learn**", "**You need**", "**Time**", "*Predict", "*Figure"):
+    for part in ("**You will do**", "**You will learn**", "**You need**", "**Time**", "**Reading**", "*Predict", "*Figure"):
         assert part in text, part
     for heading in ("## Check yourself", "## What we learned", "## Limits", "## References"):
         assert heading in text, heading
     assert re.match(rf"# {path.stem[:2]} · ", text)
     assert (NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb").exists()
+
+
+def prose(path):
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("path", COURSE, ids=name)
+def test_each_prediction_is_answered_before_the_next(path):
+    found = re.findall(r"\*(?:Predict|Answer):|Predict(?=:)", prose(path))
+    kinds = ["answer" if "Answer" in each else "prediction" for each in found]
+    assert kinds == ["prediction", "answer"] * (len(kinds) // 2), kinds
+
+
+@pytest.mark.parametrize("path", COURSE, ids=name)
+def test_each_exercise_has_a_grade_and_a_solution(path):
+    text = prose(path)
+    exercises = text[text.index("## Check yourself") : text.index("Solutions: `")]
+    grades = re.findall(r"(?m)^(\d+)\. \*(Predict|Compute|Extend|Open)\.\* ", exercises)
+    assert [number for number, _ in grades] == re.findall(r"(?m)^(\d+)\. ", exercises)
+    assert [grade for _, grade in grades].count("Open") == 1
+    solutions = prose(NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb")
+    solved = re.findall(r"(?m)^## (\d+) ", solutions)
+    assert solved == [number for number, grade in grades if grade != "Open"], "an open one has no solution"
+
+
+GREEK = re.compile(r"\\(?:beta|gamma|delta|Delta|varepsilon|theta|lambda|Lambda|mu|pi|rho|sigma|Phi)(?![a-zA-Z])")
+
+
+def symbols(text):
+    """Letters in the formulas of a text, Greek ones by name; words in upright type are none."""
+    text = re.sub(r"`[^`]*`", "", text)
+    formulas = " ".join(a or b for a, b in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", text, flags=re.DOTALL))
+    upright = r"\\(?:text|operatorname|mathrm|begin|end)\*?\{(?:[^{}]|\{[^{}]*\})*\}"
+    formulas = re.sub(upright, "", formulas)
+    return {*GREEK.findall(formulas), *re.sub(r"\\[a-zA-Z]+", "", formulas)} & {
+        *GREEK.findall(formulas),
+        *string.ascii_letters,
+    }
+
+
+@pytest.mark.parametrize("path", COURSE, ids=name)
+def test_each_symbol_is_in_the_table(path):
+    """Of 00: a row for the symbol that names this notebook."""
+    table = prose(NOTEBOOKS / "00_start_here.ipynb").split("## Symbols and words")[1].split("## References")[0]
+    rows = re.findall(r"(?m)^\| (\$.+\$) \| .+ \| (all|[\d, ]+) \|$", table)
+    assert len(rows) > 30
+    known = set().union(*(symbols(row) for row, where in rows if where == "all" or path.stem[:2] in where.split(", ")))
+    assert symbols(prose(path).replace(table, "")) - known == set()
 
 
 @pytest.mark.parametrize(
