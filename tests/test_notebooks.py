@@ -97,6 +97,16 @@ def test_each_exercise_has_a_grade_and_a_solution(path):
     assert solved == [number for number, grade in grades if grade != "Open"], "an open one has no solution"
 
 
+@pytest.mark.parametrize("path", COURSE, ids=name)
+def test_solutions_have_the_settings_that_the_exercises_name(path):
+    """Those of the notebook itself, or others where an exercise says so."""
+    solution = NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb"
+    here, there = runs.declared_parameters(path), runs.declared_parameters(solution)
+    exercises = prose(path).split("## Check yourself")[1].split("Solutions: `")[0]
+    others = {key: value for key, value in there.items() if key in here and here[key] != value}
+    assert {key for key, value in others.items() if f"`{key}={value}`" not in exercises} == set()
+
+
 GREEK = re.compile(r"\\(?:beta|gamma|delta|Delta|varepsilon|theta|lambda|Lambda|mu|pi|rho|sigma|Phi)(?![a-zA-Z])")
 
 
