@@ -1,0 +1,35 @@
+"""The book's own pages: what they name is there. That all of it can be built is for `make book` to show."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+
+from topo_utils.paths import NOTEBOOKS
+
+PAGES = sorted((NOTEBOOKS / "book").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def rows(table):
+    """Minutes, notebook and the numbers of the sections of each row."""
+    for minutes, name, sections in re.findall(r"\| (\d+) \| \[\d\d\]\(\.\./(\S+?)\.ipynb\) \| ([\d, to]+|all) \|", table):
+        named = [] if sections == "all" else re.findall(r"\d+", sections)
+        yield int(minutes), name, named
+
+
+def test_the_ways_through_the_course_name_sections_that_there_are():
+    workshop, day = (NOTEBOOKS / "book" / "paths.md").read_text().split("\n## ")[1:3]
+    assert sum(minutes for minutes, _, _ in rows(workshop)) == 120
+    assert 6 * 60 <= sum(minutes for minutes, _, _ in rows(day)) <= 8 * 60
+    for _, name, named in [*rows(workshop), *rows(day)]:
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert set(named) <= set(re.findall(r"(?m)^## (\d+) ", text)), name
