@@ -31,6 +31,8 @@ $(READY): requirements.lock pyproject.toml
 	echo "installing the locked packages into $(VENV) ..."; \
 	$$uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	$$uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@mkdir -p $(VENV)/etc/jupyter/labconfig  # JupyterLab's question whether it may fetch news
+	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > $(VENV)/etc/jupyter/labconfig/page_config.json
 	@touch $(READY)
 
 lab: $(READY) ## open the course in JupyterLab
