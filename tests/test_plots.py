@@ -11,7 +11,7 @@ import torch
 from topo_utils import plots
 from topo_utils.datasets import REGISTRY
 from topo_utils.datasets.molecules import from_smiles
-from topo_utils.topology import TopologicalLoss, landscape
+from topo_utils.topology import TopologicalLoss, landscape, pairwise_distances, persistent_homology
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def figures(shapes):
         "diagrams": plots.diagrams_and_landscapes(diagrams, landscapes, grid),
         "side_by_side": plots.diagrams_side_by_side({"a cloud": diagrams, "again": diagrams}),
         "complexes": plots.rips_complexes(cloud[:, :2], {"t = 0": 0.0, "t = 1": 1.0}, {"t = 1": (0, 1)}),
+        "filtration": plots.filtration(cloud[:, :2], pairwise_distances(cloud), diagrams, [0.0, 1.0]),
         "lines": plots.curves(
             {"one": {"a": (grid, grid + 1), "_b": (grid, grid)}, "two": {"_c": (grid, grid)}}, "t", ["x", "y"]
         ),
@@ -167,6 +168,14 @@ def test_a_rips_complex_has_the_edges_and_triangles_of_its_distance():
     weights = torch.cdist(square, square).masked_fill(torch.tensor([0, 1, 0, 1]).bool() & ~torch.eye(4).bool(), torch.inf)
     figure = plots.rips_complexes(square, {"all": 9.0}, weights=weights.maximum(weights.T))
     assert figure.axes[0].get_title().endswith("1 edges, 0 triangles")
+
+
+def test_a_filtration_says_what_is_alive_at_each_value():
+    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    weights = pairwise_distances(square)
+    figure = plots.filtration(square, weights, persistent_homology(weights), [0.5, 1.2, 1.5])
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["t = 0.50: β₀ = 4, β₁ = 0", "t = 1.20: β₀ = 1, β₁ = 1", "t = 1.50: β₀ = 1, β₁ = 0"]
 
 
 def test_superlevel_sets_are_named_by_their_betti_numbers():

@@ -108,7 +108,7 @@ def learning_curves(table: pd.DataFrame, metrics: dict[str, str], models: list[s
             axis.set_xticks(items := sorted(set(table["train_items"])), [f"{each:,}" for each in items], fontsize=7)
             axis.minorticks_off()
             axis.set_title(title if row == 0 else "", fontsize=9)
-            axis.set_xlabel("training items" if row == len(budgets) - 1 else "")
+            axis.set_xlabel("training items")
         axes[row, 0].set_ylabel(budget)
     handles = [plt.Line2D([], [], color=COLOURS[model], marker="o", label=NAMES[model]) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(models)))

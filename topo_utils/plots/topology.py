@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from topo_utils.plots._style import DIMENSION_COLOURS, DIMENSION_NAMES, styled
-from topo_utils.topology import Diagram
+from topo_utils.topology import Diagram, landscape
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -95,23 +95,69 @@ def rips_complexes(
     width = min(2.9 / ratio, 10 / len(values))
     figure, axes = plt.subplots(1, len(values), figsize=(width * len(values), width * ratio + 0.5), squeeze=False)
     for axis, (title, t) in zip(axes[0], values.items(), strict=True):
-        near = (lengths <= t).triu(1)
-        i, j = near.nonzero().T
-        k = near[i] & near[j]  # i < j < k
-        edge, third = k.nonzero().T
-        corners = points[torch.stack([i[edge], j[edge], third], 1)]
-        axis.add_collection(PolyCollection(corners.numpy(), color="#BFDFF2", linewidth=0.3, zorder=1))
-        faint = min(0.9, max(0.06, 250 / max(1, len(i))))
-        axis.add_collection(LineCollection(points[torch.stack([i, j], 1)].numpy(), color="0.2", linewidth=0.5, alpha=faint))
-        if weights is None:
-            for point in points:
-                axis.add_patch(plt.Circle(point.tolist(), t / 2, color="#FBEBC8", zorder=0))
+        edges, triangles = _draw_complex(axis, points, lengths, t, balls=weights is None)
         if marked and title in marked:
             axis.plot(*points[list(marked[title])].T, color="#D55E00", linewidth=3, zorder=4)
-        axis.scatter(*points.T, s=6, color="black", zorder=3)
-        axis.set(title=f"{title}\n{len(i):,} edges, {len(edge):,} triangles", aspect="equal", xlabel="x", ylabel="y")
+        axis.set(title=f"{title}\n{edges:,} edges, {triangles:,} triangles", xlabel="x", ylabel="y")
         axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-        axis.grid(False)
+    return figure
+
+
+def _draw_complex(
+    axis: Axes, points: Float[Tensor, "n 2"], lengths: Float[Tensor, "n n"], t: float, balls: bool
+) -> tuple[int, int]:
+    """Edges up to t, the triangles that they fill and, if wanted, balls of radius t/2; how many edges and triangles."""
+    near = (lengths <= t).triu(1)
+    i, j = near.nonzero().T
+    k = near[i] & near[j]  # i < j < k
+    edge, third = k.nonzero().T
+    corners = points[torch.stack([i[edge], j[edge], third], 1)]
+    axis.add_collection(PolyCollection(corners.numpy(), color="#BFDFF2", linewidth=0.3, zorder=1))
+    faint = min(0.9, max(0.06, 250 / max(1, len(i))))
+    axis.add_collection(LineCollection(points[torch.stack([i, j], 1)].numpy(), color="0.2", linewidth=0.5, alpha=faint))
+    if balls:
+        for point in points:
+            axis.add_patch(plt.Circle(point.tolist(), t / 2, color="#FBEBC8", zorder=0))
+    axis.scatter(*points.T, s=6, color="black", zorder=3)
+    axis.set_aspect("equal")
+    axis.grid(False)
+    return len(i), len(edge)
+
+
+@styled
+def filtration(
+    cloud: Float[Tensor, "n 2"], weights: Float[Tensor, "n n"], diagrams: list[Diagram], values: list[float]
+) -> Figure:
+    """A plane cloud at several t, a row each: its Rips complex, its bars cut at t, and its landscape of H1 at t.
+
+    Parameters
+    ----------
+    cloud
+        Points in the plane; at most some 150, since every triangle is drawn.
+    weights, diagrams
+        Their distances, and what :func:`topo_utils.topology.persistent_homology` makes of them: H0 and H1.
+    values
+        The t of each row; where a bar that is alive is cut, it is thick.
+    """
+    points, lengths = cloud.detach().cpu(), weights.detach()
+    bars = [diagram.points[diagram.mask].detach() for diagram in diagrams]
+    last = 1.15 * max(float(each.max()) for each in bars if len(each))
+    grid = torch.linspace(0, last, 400)
+    figure, axes = plt.subplots(len(values), 3, figsize=(9.6, 2.9 * len(values)), squeeze=False)
+    for (left, middle, right), t in zip(axes, values, strict=True):
+        _draw_complex(left, points, lengths, t, balls=True)
+        alive = [int(((b <= t) & (t < d)).sum()) for b, d in (each.T for each in bars)]
+        left.set(title=f"t = {t:.2f}: β₀ = {alive[0] + 1}, β₁ = {alive[1]}", xlabel="x", ylabel="y")  # one never dies
+        height = 0
+        for h, each in enumerate(bars):
+            for b, d in each[each[:, 1].argsort()].tolist():
+                middle.plot([b, d], [height] * 2, color=DIMENSION_COLOURS[h], linewidth=2.2 if b <= t < d else 0.6)
+                height += 1
+        middle.set(xlabel="t", ylabel="bars of H0, then of H1", yticks=[], xlim=(0, last))
+        right.plot(grid, landscape(diagrams[1], grid).T, color=DIMENSION_COLOURS[1], linewidth=0.8)
+        right.set(xlabel="t", ylabel="λₖ(t) of H1", xlim=(0, last))
+        for axis in (middle, right):
+            axis.axvline(t, color="black", linewidth=1)
     return figure
 
 
