@@ -305,19 +305,20 @@ def test_notebooks_that_cannot_be_read_are_named(tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
 
 
-def test_a_busy_port_is_tried_again(quick, monkeypatch):
-    calls = []
-    execute = execution.papermill.execute_notebook
-
-    def busy_once(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 1:
-            raise RuntimeError("Address already in use (addr='tcp://127.0.0.1:0')")
-        return execute(*arguments, **options)
-
-    monkeypatch.setattr(execution.papermill, "execute_notebook", busy_once)
-    runs.execute(quick)
-    assert len(calls) == 2
+def test_each_kernel_has_sockets_of_its_own_and_leaves_none(tmp_path, home):
+    """Of ports two kernels that start at one moment can pick the same."""
+    body = (
+        "from ipykernel.kernelapp import IPKernelApp\n\nprint(IPKernelApp.instance().transport, IPKernelApp.instance().ip)"
+    )
+    notebook = write(tmp_path / "where.ipynb", "n: int = 1", body)
+    said = []
+    for n in (1, 2):
+        executed = nbformat.read(runs.execute(notebook, {"n": n}) / "notebook.ipynb", as_version=4)
+        said += [output.text.split() for cell in executed.cells for output in cell.get("outputs", []) if "text" in output]
+    (first, one), (second, other) = said
+    assert first == second == "ipc"
+    assert one != other
+    assert not Path(one).parent.exists()
 
 
 def test_the_code_digest_sees_code_and_not_prose(quick):

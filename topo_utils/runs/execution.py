@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,15 +103,19 @@ def _prepare(staging: Path, notebook: Path, values: dict[str, Any], resume: bool
     write_json(staging / CONFIG, config)
 
 
-def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], attempts: int = 3) -> None:
+def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any]) -> None:
     """Execute with papermill, the printed lines shown; a failed notebook stays in ``staging`` for reading."""
     import papermill  # here: it is slow to import, and what runs in a kernel has no use for it
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     output = staging / "notebook.ipynb"
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = str(staging)  # the kernel inherits it
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin stall each other on a busy machine
+    # The kernel is talked to through files of its own. Of ports two kernels that start at one moment can pick the same: the
+    # one that comes too late dies, and its run would wait for it for ever.
+    sockets = tempfile.TemporaryDirectory(prefix="topo-")  # short: names of sockets have a hundred letters at most
     try:
         papermill.execute_notebook(
             as_papermill_path(notebook),
@@ -121,17 +126,16 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any], atte
             stdout_file=sys.stdout,
             # it warns of unencrypted sockets on this very machine, and reports the sockets that are gone after Ctrl-C
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/kernel"}}),
         )
     except PapermillExecutionError as error:
         raise RunError(
             f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}\nthe notebook is kept in {output}"
         ) from None
     except (OSError, RuntimeError) as error:
-        # two kernels that start at the same moment can pick the same port
-        if attempts > 1 and "Address already in use" in str(error):
-            return _execute_notebook(notebook, staging, given, attempts - 1)
         raise RunError(f"{notebook.name}: {type(error).__name__}: {error}") from error
     finally:
+        sockets.cleanup()
         os.environ.pop(FOLDER)
         if before is not None:
             os.environ[FOLDER] = before
