@@ -93,5 +93,5 @@ lock: $(READY) ## compile requirements.lock anew from pyproject.toml (all platfo
 	$$uv pip compile pyproject.toml --extra dev --extra sweep --universal --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
 
 clean: ## remove the environment and caches; run records and downloaded data stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis data/processed
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis data/processed
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,6 @@ autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False  # those of other libraries have markup of their own
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
-nitpicky = False
 
 # formulas are drawn by one file that comes with a package: the pages ask no other host for anything
 html_theme = "sphinx_book_theme"

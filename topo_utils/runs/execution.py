@@ -113,21 +113,21 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any]) -> N
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = str(staging)  # the kernel inherits it
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin stall each other on a busy machine
-    # The kernel is talked to through files of its own. Of ports two kernels that start at one moment can pick the same: the
-    # one that comes too late dies, and its run would wait for it for ever.
-    sockets = tempfile.TemporaryDirectory(prefix="topo-")  # short: names of sockets have a hundred letters at most
     try:
-        papermill.execute_notebook(
-            as_papermill_path(notebook),
-            as_papermill_path(output),
-            parameters=given,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            # it warns of unencrypted sockets on this very machine, and reports the sockets that are gone after Ctrl-C
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/kernel"}}),
-        )
+        # The kernel is talked to through files of its own. Of ports two kernels that start at one moment can pick the same:
+        # the one that comes too late dies, and its run would wait for it for ever. Names of sockets are short, or refused.
+        with tempfile.TemporaryDirectory(prefix="topo-") as sockets:
+            papermill.execute_notebook(
+                as_papermill_path(notebook),
+                as_papermill_path(output),
+                parameters=given,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                # it reports the sockets that are gone after Ctrl-C
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+            )
     except PapermillExecutionError as error:
         raise RunError(
             f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}\nthe notebook is kept in {output}"
@@ -135,7 +135,6 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any]) -> N
     except (OSError, RuntimeError) as error:
         raise RunError(f"{notebook.name}: {type(error).__name__}: {error}") from error
     finally:
-        sockets.cleanup()
         os.environ.pop(FOLDER)
         if before is not None:
             os.environ[FOLDER] = before
