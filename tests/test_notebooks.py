@@ -22,6 +22,10 @@ def name(path):
     return path.stem
 
 
+def prose(path):
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+
+
 every = pytest.mark.parametrize("path", [*COURSE, *SOLUTIONS], ids=name)
 
 
@@ -65,17 +69,13 @@ def test_cells_are_short_and_the_parameters_literal(path):
 
 @pytest.mark.parametrize("path", COURSE, ids=name)
 def test_the_course_has_its_anatomy(path):
-    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    text = prose(path)
     for part in ("**You will do**", "**You will learn**", "**You need**", "**Time**", "**Reading**", "*Predict", "*Figure"):
         assert part in text, part
     for heading in ("## Check yourself", "## What we learned", "## Limits", "## References"):
         assert heading in text, heading
     assert re.match(rf"# {path.stem[:2]} · ", text)
     assert (NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb").exists()
-
-
-def prose(path):
-    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
 
 
 @pytest.mark.parametrize("path", COURSE, ids=name)
