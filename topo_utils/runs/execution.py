@@ -115,8 +115,10 @@ def _execute_notebook(notebook: Path, staging: Path, given: dict[str, Any]) -> N
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin stall each other on a busy machine
     try:
         # The kernel is talked to through files of its own. Of ports two kernels that start at one moment can pick the same:
-        # the one that comes too late dies, and its run would wait for it for ever. Names of sockets are short, or refused.
-        with tempfile.TemporaryDirectory(prefix="topo-") as sockets:
+        # the one that comes too late dies, and its run would wait for it for ever. Names of
+        # sockets have 103 bytes at most, here and on macOS: a long TMPDIR is no place for them.
+        short = None if len(os.fsencode(tempfile.gettempdir())) <= 75 else "/tmp"
+        with tempfile.TemporaryDirectory(prefix="topo-", dir=short) as sockets:
             papermill.execute_notebook(
                 as_papermill_path(notebook),
                 as_papermill_path(output),
