@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,15 +17,15 @@ import gudhi
 import gudhi.representations
 import numpy as np
 import oineus
-import pandas as pd
 import persim.landscapes
 import torch
 from gph import ripser_parallel
 from gudhi.sklearn.rips_persistence import RipsPersistence
 from ripser import ripser
+from timing import cloud, keep, loss_step, measure, record, synchronised
 from torch_topological.nn import CubicalComplex, VietorisRipsComplex
 
-from topo_utils import paths, runs
+from topo_utils import runs
 from topo_utils.config import DiffusionConfig, VAEConfig
 from topo_utils.datasets import REGISTRY, load
 from topo_utils.models.features import initial_autoencoder
@@ -39,19 +36,6 @@ from topo_utils.training import fit
 
 PEERS = ("ripser", "giotto-ph", "gudhi", "torch-topological", "oineus", "persim")
 CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
-SECONDS = 2.5  # time for one piece of work and library, at most; at least three rounds
-
-
-def cloud(kind: str, n: int, seed: int) -> torch.Tensor:
-    stream = np.random.default_rng(seed)
-    if kind.startswith("gaussian"):
-        points = stream.normal(size=(n, int(kind.split("=")[1])))
-    elif kind == "noisy circle":
-        angle = stream.uniform(0, 2 * np.pi, n)
-        points = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.1 * stream.normal(size=(n, 2))
-    else:  # eight tight clusters in dimension 8
-        points = stream.normal(size=(8, 8))[stream.integers(0, 8, n)] + 0.05 * stream.normal(size=(n, 8))
-    return torch.from_numpy(points.astype(np.float32))
 
 
 # --- pairing with critical edges -------------------------------------------------------------------------------------
@@ -137,28 +121,6 @@ def diagrams_by_giotto(points: torch.Tensor) -> list[Diagram]:
 def diagrams_by_torch_topological(points: torch.Tensor, complex_: VietorisRipsComplex) -> list[Diagram]:
     diagrams = [information.diagram for information in complex_(points)]
     return [Diagram(points, torch.ones(len(points), dtype=torch.bool)) for points in diagrams]
-
-
-def loss_step(
-    loss: TopologicalLoss, x: torch.Tensor, y: torch.Tensor, diagrams: Callable | None = None
-) -> Callable[[], None]:
-    """Forward and backward of L_topo, both clouds with their diagrams by ``diagrams``, and the same vectorisation."""
-
-    def one(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return loss(diagrams(a), diagrams(b))
-
-    def run() -> None:
-        leaf = y.detach().requires_grad_()
-        if diagrams is None:
-            value = loss(x, leaf)
-        elif leaf.ndim == 2:
-            value = one(x, leaf)
-        else:
-            value = torch.stack([one(a, b) for a, b in zip(x, leaf, strict=True)]).mean()
-        value.backward()
-        assert leaf.grad is not None
-
-    return run
 
 
 def bench_loss(rows: list) -> None:
@@ -300,15 +262,6 @@ def bench_stages(rows: list) -> None:
     measure(rows, f"where a step of L_topo goes, {train.name}, {device}", {k: synchronised(f) for k, f in work.items()})
 
 
-def synchronised(function: Callable[[], None]) -> Callable[[], None]:
-    def run() -> None:
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return run
-
-
 # --- what an epoch costs ---------------------------------------------------------------------------------------------
 
 
@@ -341,37 +294,6 @@ def bench_epochs(rows: list, rounds: int) -> None:
         record(rows, title, {model: [1000 * each for each in values] for model, values in seconds.items()})
 
 
-# --- measuring -------------------------------------------------------------------------------------------------------
-
-
-def measure(rows: list, work: str, functions: dict[str, Callable[[], object]], calls: int = 1) -> None:
-    """Time all functions in turn, several rounds; the first one is ours, and the others' ratios are to it."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()  # compiles, fills caches
-    start = time.perf_counter()
-    while time.perf_counter() - start < SECONDS * len(functions) / 2 and len(times[next(iter(times))]) < 50:
-        for name, function in functions.items():
-            before = time.perf_counter()
-            function()
-            times[name].append((time.perf_counter() - before) * 1000 / calls)
-        if len(times[next(iter(times))]) >= 3 and time.perf_counter() - start > SECONDS * len(functions):
-            break
-    record(rows, work, times)
-
-
-def record(rows: list, work: str, times: dict[str, list[float]]) -> None:
-    """Print and keep the medians of the times in ms, and their ratios to the first one's."""
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ours = next(iter(medians.values()))
-    print(f"\n{work}", flush=True)
-    for name, median in medians.items():
-        print(f"  {name:38} {median:10.3f} ms {median / ours:8.2f} ×", flush=True)
-        rows.append(
-            {"work": work, "library": name, "median_ms": median, "ratio": median / ours, "rounds": len(times[name])}
-        )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the topological core beside its peers.")
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing written")
@@ -388,11 +310,8 @@ def main() -> int:
     bench_stages(rows)
     bench_epochs(rows, 1 if options.quick else 3)
     if not options.quick:
-        with paths.atomic(paths.RESULTS / "benchmarks.csv") as scratch:
-            pd.DataFrame(rows).round(4).to_csv(scratch, index=False)
         origin["packages"] |= {peer: version(peer) for peer in PEERS}
-        with paths.atomic(paths.RESULTS / "benchmarks.provenance.json") as scratch:
-            scratch.write_text(json.dumps(origin, indent=2) + "\n")
+        keep("benchmarks", rows, origin)
     return 0
 
 
