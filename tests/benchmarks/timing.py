@@ -61,18 +61,20 @@ def synchronised(function: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def measure(rows: list, work: str, functions: dict[str, Callable[[], object]], calls: int = 1) -> None:
+def measure(
+    rows: list, work: str, functions: dict[str, Callable[[], object]], calls: int = 1, seconds: float = SECONDS
+) -> None:
     """Time all functions in turn, several rounds; the first one is ours, and the others' ratios are to it."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()  # compiles, fills caches
     start = time.perf_counter()
-    while time.perf_counter() - start < SECONDS * len(functions) / 2 and len(times[next(iter(times))]) < 50:
+    while time.perf_counter() - start < seconds * len(functions) / 2 and len(times[next(iter(times))]) < 50:
         for name, function in functions.items():
             before = time.perf_counter()
             function()
             times[name].append((time.perf_counter() - before) * 1000 / calls)
-        if len(times[next(iter(times))]) >= 3 and time.perf_counter() - start > SECONDS * len(functions):
+        if len(times[next(iter(times))]) >= 3 and time.perf_counter() - start > seconds * len(functions):
             break
     record(rows, work, times)
 
