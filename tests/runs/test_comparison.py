@@ -93,6 +93,20 @@ def test_published_runs_are_known_by_their_parameters(grid, tmp_path):
     assert len(found.missing) == 3
 
 
+def test_published_rows_of_a_runs_baseline_stay_with_it(grid, tmp_path):
+    """A baseline of the same run has another weight, maybe that of a run of its own."""
+    published(tmp_path, 1, 2)
+    file = tmp_path / "results" / "tiny.csv"
+    table = pd.read_csv(file)
+    baselines = table.assign(model="plain", n=3)
+    pd.concat([baselines, table]).sort_values(["run", "model"]).to_csv(file, index=False)
+    found = comparison.read(str(grid))
+    assert sorted(found.table["model"]) == ["plain", "plain", "vae", "vae"]
+    assert len(found.missing) == 1, "none of these rows is the run of 3"
+    comparison.keep(str(grid))
+    assert len(pd.read_csv(file)) == 4
+
+
 def test_the_time_of_an_epoch_is_that_of_the_runs_model(grid, tmp_path):
     made = [runs.execute(tmp_path / "quick.ipynb", {"n": n}) for n in (1, 2)]
     runs.keep("tiny", made)

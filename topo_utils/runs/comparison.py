@@ -105,7 +105,7 @@ def _collected(grid: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any
             rows += record.rows()
             known[run.record] = record.provenance
             here += 1
-        elif len(same := kept[_is(kept, run)]):
+        elif len(same := _rows_of(kept, run)):
             rows += same.to_dict("records")
             known |= {name: origins[name] for name in same["run"]}
         else:
@@ -172,6 +172,12 @@ def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
         return pd.DataFrame({"run": [], "notebook": []}), {}
     origins = json.loads(file.with_suffix(f".{PROVENANCE}").read_text())
     return pd.read_csv(file), {each.pop("run"): each for each in origins}
+
+
+def _rows_of(kept: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Rows of a run, with those of its baselines, which have other weights: the last row is that of the model it is about."""
+    last = kept.drop_duplicates("run", keep="last")
+    return kept[kept["run"].isin(last["run"][_is(last, run)])]
 
 
 def _is(kept: pd.DataFrame, run: Run) -> pd.Series:
