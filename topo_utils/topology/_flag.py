@@ -30,9 +30,11 @@ import numpy as np
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 
 from topo_utils.topology._compiled import compiled
+from topo_utils.topology._graph import cycles
 
 _ONE = np.uint64(1)
 _ABSENT = {4: np.int32(0x7F800000), 8: np.int64(0x7FF0000000000000)}  # infinity; bits are ordered as weights are
+_SPARSE = 20  # where at most one entry in so many is an edge, lists of neighbours are faster than rows of the matrix
 _DIGIT = 11  # bits a pass of the radix sort: its counters stay in the fastest cache
 
 
@@ -101,11 +103,14 @@ def _pair_clouds(orders, absent, loops_too):
     total = loop_total = 0
     for cloud in range(clouds):
         order = orders[cloud]
-        radius = _enclosing_radius(order, absent)
-        forest, candidates = _spanning_forest(order, _lune_free_edges(order, radius, absent))
-        deaths = forest[:0]
-        if loops_too and len(candidates) > 0:
-            deaths = _deaths(order, candidates, forest[0], radius)
+        if _is_sparse(order, absent):
+            forest, candidates, deaths = _pair_sparse(order, absent, loops_too)
+        else:
+            radius = _enclosing_radius(order, absent)
+            forest, candidates = _spanning_forest(order, _lune_free_edges(order, radius, absent))
+            deaths = forest[:0]
+            if loops_too and len(candidates) > 0:
+                deaths = _deaths(order, candidates, forest[0], radius)
         row = total
         for edge in forest:
             i, j = _ends(edge)
@@ -128,6 +133,32 @@ def _pair_clouds(orders, absent, loops_too):
         counts[1, cloud] = row - loop_total
         loop_total = row
     return (_padded(bars, counts[0]), counts[0]), (_padded(loop_bars, counts[1]), counts[1])
+
+
+@compiled
+def _is_sparse(order, absent):
+    n = len(order)
+    present = 0
+    for i in range(n):
+        for j in range(n):
+            present += order[i, j] < absent
+    return _SPARSE * (present - n) < n * n
+
+
+@compiled
+def _pair_sparse(order, absent, loops_too):
+    """Edges of the forest, those that begin loops and those that end them, as lists of neighbours give them."""
+    low, high = order.dtype.type(-1), order.dtype.type(absent - 1)
+    edges = _edges_between(order, low, high)
+    first, second = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
+    for edge in range(len(edges)):
+        first[edge], second[edge] = _ends(edges[edge])
+    forest, births, deaths = cycles(len(order), first, second, loops_too)
+    ends = np.full(len(deaths), -1)
+    for loop in range(len(deaths)):
+        if deaths[loop] >= 0:
+            ends[loop] = edges[deaths[loop]]
+    return edges[forest], edges[births], ends
 
 
 @compiled

@@ -12,6 +12,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from topo_utils.topology._autograd import on_host
+
 
 def check_cloud(name: str, x: Tensor) -> None:
     """Raise unless ``x`` is a floating tensor ``(*batch, n, d)`` of finite values with n >= 2 and d >= 1."""
@@ -66,15 +68,22 @@ def check_weights(name: str, weights: Tensor) -> None:
     check_floating(name, weights)
     if weights.ndim < 2 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 2:
         raise ValueError(f"{name}: wanted the shape (*batch, n, n) with n >= 2, got {tuple(weights.shape)}")
+    from topo_utils.topology import _weights  # here: numba takes a second to import
+
     values = weights.detach()
+    if not _weights.are_sound(on_host(values)):
+        _name_fault(name, values)
+
+
+def _name_fault(name: str, values: Tensor) -> None:
+    """Raise for what is wrong with weights first."""
     if values.isnan().any():
         raise ValueError(f"{name}: wanted numbers, got NaN at {tuple(values.isnan().nonzero()[0].tolist())}")
     if (values < 0).any():
         raise ValueError(f"{name}: wanted no negative edge weight, got {values.min().item()}")
     if values.diagonal(dim1=-2, dim2=-1).any():
         raise ValueError(f"{name}: wanted a zero diagonal, got {values.diagonal(dim1=-2, dim2=-1).abs().max().item()}")
-    if not torch.equal(values, values.mT):
-        raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")
+    raise ValueError(f"{name}: wanted a symmetric matrix, got one that differs from its transpose")
 
 
 def check_count(name: str, value: int, least: int = 1, below: int | None = None) -> None:

@@ -121,7 +121,7 @@ def knn(distances: Float[Tensor, "*batch n n"], k: int) -> Float[Tensor, "*batch
     distances = rips(distances)
     n = distances.shape[-1]
     check_count("k", k, below=n)
-    diagonal = torch.eye(n, dtype=torch.bool, device=distances.device)
-    radius = distances.detach().masked_fill(diagonal, torch.inf).kthvalue(k, dim=-1, keepdim=True).values
-    near = distances.detach() <= radius
-    return distances.masked_fill(~(near | near.mT), torch.inf)
+    from topo_utils.topology import _weights  # here: numba takes a second to import
+
+    far = torch.from_numpy(_weights.far(on_host(distances), int(k))).view(distances.shape).to(distances.device)
+    return distances.masked_fill(far, torch.inf)

@@ -156,45 +156,39 @@ def gather(values: Tensor, pairings: list[Pairing], essential: str, end: float |
 
     With ``essential="cap"`` bars that never die end at ``end``; None: at the largest finite value of their cloud.
     """
+    from topo_utils.topology import _weights  # here: numba takes a second to import
+
     flat = values.reshape(-1, values.shape[-1])
-    ends = _largest(flat.detach()) if end is None else flat.new_full((len(flat), 1), end)
-    kept = [_kept(flat, pairing, essential, ends) for pairing in pairings]
-    cells = np.concatenate([cells for cells, _ in kept], axis=1)
-    bars = [cells.shape[1] for cells, _ in kept]
-    indices = torch.from_numpy(np.maximum(cells, 0)).to(values.device)
-    points = flat.gather(1, indices.flatten(1)).view(cells.shape)
-    points = points.where(torch.from_numpy(cells >= 0).to(values.device), 0)
-    masks = torch.from_numpy(np.concatenate([there for _, there in kept], axis=1)).to(values.device)
-    if essential == "cap":
-        endless = torch.from_numpy(cells[..., 1] == NEVER).to(values.device) & masks
-        points = torch.stack([points[..., 0], points[..., 1].where(~endless, ends)], dim=-1)
-    points, masks = points.view(*values.shape[:-1], sum(bars), 2), masks.view(*values.shape[:-1], sum(bars))
-    return [Diagram(*parts) for parts in zip(points.split(bars, dim=-2), masks.split(bars, dim=-1), strict=True)]
-
-
-def _kept(values: Tensor, pairing: Pairing, essential: str, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Critical cells of the bars that stay, before the padding, and where there are any."""
-    cells, counts = pairing
-    endless = cells[..., 1] == NEVER
-    if essential == "drop":
-        there = ~endless  # nor is there padding
+    host = flat.detach().contiguous().cpu().numpy()
+    cap = essential == "cap"
+    ends = np.full(len(host), end or 0, host.dtype) if end is not None or not cap else _weights.largest_finite(host)
+    found = [_weights.bars(host, cells, counts, cap, ends) for cells, counts in pairings]
+    if torch.is_grad_enabled() and flat.requires_grad:
+        all_points = _BirthsAndDeaths.apply(flat, [cells for cells, _, _ in found], [points for _, points, _ in found])
     else:
-        there = np.arange(cells.shape[1]) < counts[:, None]
-        if endless.any():  # one that is born at its end would have no length
-            values = values.detach().cpu()
-            births = np.take_along_axis(values.numpy(), cells[..., 0].clip(0), axis=1) * (cells[..., 0] >= 0)
-            there &= ~endless | (births < ends.cpu().numpy())
-    longest = there.sum(1).max(initial=0)
-    if (there[:, 1:] > there[:, :-1]).any():  # a bar behind a gap
-        order = np.argsort(~there, axis=1, kind="stable")
-        cells, there = np.take_along_axis(cells, order[..., None], axis=1), np.take_along_axis(there, order, axis=1)
-    cells, there = cells[:, :longest], there[:, :longest]
-    return np.where(there[..., None], cells, NEVER), there
+        all_points = [torch.from_numpy(points).to(flat.device) for _, points, _ in found]
+    batch = values.shape[:-1]
+    return [
+        Diagram(points.view(*batch, *points.shape[1:]), torch.from_numpy(mask).to(flat.device).view(*batch, mask.shape[1]))
+        for points, (_, _, mask) in zip(all_points, found, strict=True)
+    ]
 
 
-def _largest(values: Tensor) -> Tensor:
-    """Largest finite value of each cloud, ``(clouds, 1)``."""
-    return values.where(values.isfinite(), 0).amax(1, keepdim=True)
+class _BirthsAndDeaths(torch.autograd.Function):
+    """Values ``(clouds, m)`` of critical cells ``(clouds, p, 2)``, one tensor a homology dimension; ends are constants."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor, cells: list[np.ndarray], points: list[np.ndarray]) -> tuple[Tensor, ...]:
+        ctx.cells, ctx.shape = cells, values.shape
+        return tuple(torch.from_numpy(each).to(values.device) for each in points)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple:
+        pulls = gradients[0].new_zeros(ctx.shape)
+        for each, gradient in zip(ctx.cells, gradients, strict=True):
+            cells = torch.from_numpy(each).to(gradient.device)
+            pulls = pulls.scatter_add(1, cells.clamp(min=0).flatten(1), gradient.where(cells >= 0, 0).flatten(1))
+        return pulls, None, None
 
 
 def padded(pairs: list[np.ndarray]) -> Pairing:
