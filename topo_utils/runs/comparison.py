@@ -175,7 +175,7 @@ def _published(grid: str) -> tuple[pd.DataFrame, dict[str, dict]]:
 
 
 def _rows_of(kept: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """Rows of a run, with those of its baselines, which have other weights: the last row is that of the model it is about."""
+    """Rows of a run, and of its baselines, which have other weights: its last row is that of the model it is about."""
     last = kept.drop_duplicates("run", keep="last")
     return kept[kept["run"].isin(last["run"][_is(last, run)])]
 

@@ -14,7 +14,7 @@ from topo_utils.topology.controls import (
 )
 from topo_utils.topology.cubical import betti_numbers, cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
-from topo_utils.topology.filtrations import knn, pairwise_distances, rips
+from topo_utils.topology.filtrations import Graph, knn, neighbour_graph, pairwise_distances, rips
 from topo_utils.topology.loss import TopologicalLoss
 from topo_utils.topology.persistence import Diagram, persistent_homology
 from topo_utils.topology.regularizers import REGULARIZERS, Regularizer
@@ -36,6 +36,7 @@ __all__ = [
     "Diagram",
     "DistanceMatching",
     "EnergyDistance",
+    "Graph",
     "NullReference",
     "Regularizer",
     "TopologicalLoss",
@@ -46,6 +47,7 @@ __all__ = [
     "knn",
     "landscape",
     "landscape_norm",
+    "neighbour_graph",
     "pairwise_distances",
     "persistence_entropy",
     "persistence_image",

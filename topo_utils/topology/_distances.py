@@ -42,3 +42,30 @@ def pull(by_length, points, lengths):
                     for axis in range(d):
                         by_point[cloud, i, axis] += strength * (points[cloud, i, axis] - points[cloud, j, axis])
     return by_point
+
+
+@compiled
+def lengths(points, edges):
+    """Lengths ``(m,)`` of edges ``(m, 2)`` between points ``(n, d)``; squares are summed as in :func:`distances`."""
+    found = np.empty(len(edges), points.dtype)
+    for edge in range(len(edges)):
+        total = points.dtype.type(0)
+        for axis in range(points.shape[1]):
+            difference = points[edges[edge, 1], axis] - points[edges[edge, 0], axis]
+            total += difference * difference
+        found[edge] = np.sqrt(total)
+    return found
+
+
+@compiled
+def pull_ends(by_length, points, edges, lengths):
+    """Gradient in the points, given that in the lengths of edges; equal points do not pull at each other."""
+    by_point = np.zeros_like(points)
+    for edge in range(len(edges)):
+        if lengths[edge] > 0 and by_length[edge] != 0:
+            i, j = edges[edge]
+            for axis in range(points.shape[1]):
+                step = by_length[edge] / lengths[edge] * (points[i, axis] - points[j, axis])
+                by_point[i, axis] += step
+                by_point[j, axis] -= step
+    return by_point

@@ -1,9 +1,10 @@
 """Persistence pairs of the flag filtration of a sparse graph in degrees 0 and 1, with coefficients in Z/2.
 
-The facts of :mod:`topo_utils.topology._flag`, on lists of neighbours in place of rows of a matrix: an edge begins a bar only
-if its ends have no earlier common neighbour, it ends a loop only if these fall apart, and any other edge is homologous to two
-sides of an earlier triangle. An annotation is the sorted list of the loops that an edge lies on, so that work and memory go
-with the edges, their triangles and the loops that they lie on, not with the square of the points.
+The facts of :mod:`topo_utils.topology._flag`, on lists of neighbours in place of rows of a matrix: an edge begins a bar
+only if its ends have no earlier common neighbour, it ends a loop only if these fall apart, and any other edge is homologous
+to two sides of an earlier triangle. An annotation is the list of the living loops that an edge lies on: when a loop has
+died, the older ones that it is homologous to are put in its place, as late as a list is read. So work and memory go with
+the edges, their triangles and the loops that they lie on, not with the square of the points.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from topo_utils.topology._compiled import compiled
 
 _ROWS, _USED, _DEAD = range(3)  # numbers of rows, of entries of the pool, of dead loops
+
 
 @compiled
 def cycles(n, first, second, loops_too):
@@ -86,6 +88,8 @@ def cycles(n, first, second, loops_too):
             rest = _reach(lune[k], rest, starts, ends, neighbours, place, queue)
             count = 0
             for side in (np.int32(edge), at_first[k], at_second[k]):
+                if row[side] >= 0 and (row[side] == 0 or spans[row[side], 2] == counters[_DEAD]):
+                    continue
                 pool, spans = _annotate(side, row, one, other, value, pool, spans, counters, parity, sum_of, stack)
             for side in (np.int32(edge), at_first[k], at_second[k]):
                 count = _add(row[side], pool, spans, parity, sum_of, count)
@@ -202,8 +206,10 @@ def _annotate(edge, row, one, other, value, pool, spans, counters, parity, sum_o
             elif a == b:
                 row[edge] = 0
             else:
-                pool, spans = _refresh(a, value, pool, spans, counters, parity, sum_of, stack[depth:])
-                pool, spans = _refresh(b, value, pool, spans, counters, parity, sum_of, stack[depth:])
+                if spans[a, 2] != counters[_DEAD]:
+                    pool, spans = _refresh(a, value, pool, spans, counters, parity, sum_of, stack[depth:])
+                if spans[b, 2] != counters[_DEAD]:
+                    pool, spans = _refresh(b, value, pool, spans, counters, parity, sum_of, stack[depth:])
                 count = _add(b, pool, spans, parity, sum_of, _add(a, pool, spans, parity, sum_of, 0))
                 pool, spans, row[edge] = _new_row(sum_of, _settled(sum_of, count, parity), pool, spans, counters)
     return _refresh(row[stack[0]], value, pool, spans, counters, parity, sum_of, stack)

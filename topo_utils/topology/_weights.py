@@ -1,7 +1,7 @@
 """Edge weights in compiled loops: whether they are sound, which are those of near neighbours, those of critical cells.
 
-A check in torch reads a matrix once for each thing that may be wrong with it, and a small matrix is read faster than a torch
-function is called.
+A check in torch reads a matrix once for each thing that may be wrong with it, and a small matrix is read faster than a
+torch function is called.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def far(distances, k):
     for cloud in range(clouds):
         for i in range(n):
             nearest[:] = np.inf  # the k nearest so far, and the point itself, the farthest last
-            for j in range(n):
-                if distances[cloud, i, j] < nearest[k]:
+            farthest = nearest[k]
+            for length in distances[cloud, i]:
+                if length < farthest:
                     at = k
-                    while at > 0 and nearest[at - 1] > distances[cloud, i, j]:
+                    while at > 0 and nearest[at - 1] > length:
                         nearest[at] = nearest[at - 1]
                         at -= 1
-                    nearest[at] = distances[cloud, i, j]
-            radii[i] = nearest[k]
+                    nearest[at] = length
+                    farthest = nearest[k]
+            radii[i] = farthest
         for i in range(n):
             for j in range(n):
                 pairs[cloud, i, j] = distances[cloud, i, j] > max(radii[i], radii[j])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from topo_utils.topology._autograd import differentiable_once, on_host
-from topo_utils.topology.checks import check_cloud, check_count, check_finite, check_weights
+from topo_utils.topology.checks import check_cloud, check_count, check_dtype, check_finite, check_floating, check_weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 
 def pairwise_distances(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch n n"]:
@@ -125,3 +126,133 @@ def knn(distances: Float[Tensor, "*batch n n"], k: int) -> Float[Tensor, "*batch
 
     far = torch.from_numpy(_weights.far(on_host(distances), int(k))).view(distances.shape).to(distances.device)
     return distances.masked_fill(far, torch.inf)
+
+
+class Graph(NamedTuple):
+    """A weighted graph as the list of its edges: the flag filtration of many points with few edges.
+
+    Attributes
+    ----------
+    edges
+        Ends i < j of each edge, int64, ``(m, 2)``; each pair at most once.
+    weights
+        When each edge enters, finite and non-negative, ``(m,)``.
+    points
+        Number of points n; isolated ones count.
+    """
+
+    edges: Int[Tensor, "m 2"]
+    weights: Float[Tensor, " m"]
+    points: int
+
+
+def check_graph(name: str, graph: Graph) -> None:
+    """Raise unless ``graph`` is a :class:`Graph` of sound edges.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no such graph; the message names the first edge that is not sound.
+    """
+    edges, weights, points = graph
+    check_dtype(f"{name}.edges", edges, torch.int64)
+    check_floating(f"{name}.weights", weights)
+    check_count(f"{name}.points", points, least=2, below=2**31)
+    if edges.ndim != 2 or edges.shape[1] != 2 or weights.shape != edges.shape[:1]:
+        shapes = f"{tuple(edges.shape)} and {tuple(weights.shape)}"
+        raise ValueError(f"{name}: wanted edges (m, 2) and weights (m,), got {shapes}")
+    check_finite(f"{name}.weights", weights)
+    if (weights < 0).any():
+        raise ValueError(f"{name}.weights: wanted no negative edge weight, got {weights.min().item()}")
+    first, second = edges.unbind(1)
+    wrong = (first < 0) | (first >= second) | (second >= points)
+    if wrong.any():
+        at = int(wrong.nonzero()[0])
+        raise ValueError(f"{name}.edges: wanted ends 0 <= i < j < {points}, got {edges[at].tolist()} at {at}")
+    if len(torch.unique(first * points + second)) < len(edges):
+        raise ValueError(f"{name}.edges: wanted each pair at most once, got some twice")
+
+
+def neighbour_graph(x: Float[Tensor, "n d"], k: int) -> Graph:
+    """The graph of :func:`knn` without a matrix of all distances, for clouds of many points.
+
+    Neighbours are found by scikit-learn, exactly, in float64; lengths are those of :func:`pairwise_distances`, to the last
+    bit, and so is the gradient, which goes to the ends of each edge.
+
+    Parameters
+    ----------
+    x
+        One cloud of n >= 2 points in R^d, finite, float32 or float64.
+    k
+        Number of neighbours, 1 <= k < n. Points tied with the k-th nearest count as near.
+
+    Returns
+    -------
+    Graph
+        Edges in order of their ends, on the device of ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``x`` is not such a cloud, or k is out of range.
+
+    Notes
+    -----
+    Takes O(n k) memory, where no more than a few points are tied; the search takes O(n log n) time in few dimensions and
+    O(n^2) in many.
+    """
+    check_cloud("x", x)
+    if x.ndim != 2:
+        raise ValueError(f"x: wanted one cloud (n, d), got {tuple(x.shape)}")
+    check_count("k", k, below=len(x))
+    edges = torch.from_numpy(_neighbours(_one(x), int(k)))
+    weights = _Lengths.apply(x, edges)
+    check_finite("x: distances", weights)
+    return Graph(edges.to(x.device), weights, len(x))
+
+
+def _neighbours(points: np.ndarray, k: int) -> np.ndarray:
+    """Pairs i < j one of which is among the k nearest of the other, ``(m, 2)``, in order."""
+    from sklearn.neighbors import NearestNeighbors  # here, so that this package imports without it
+
+    from topo_utils.topology import _distances
+
+    n = len(points)
+    search = NearestNeighbors(n_neighbors=min(k + 2, n - 1)).fit(points.astype(np.float64))
+    found = search.kneighbors(return_distance=False)
+    sources = np.repeat(np.arange(n), found.shape[1])
+    lengths = _distances.lengths(points, np.stack([sources, found.ravel()], 1)).reshape(found.shape)
+    radii = np.sort(lengths, axis=1)[:, k - 1]
+    near = lengths <= radii[:, None]
+    pairs = [np.stack([sources[near.ravel()], found[near]], 1)]
+    for i in np.flatnonzero(near.all(1)) if found.shape[1] < n - 1 else ():  # there may be more that are tied
+        row = np.stack([np.full(n, i), np.arange(n)], 1)
+        pairs.append(row[(_distances.lengths(points, row) <= radii[i]) & (row[:, 1] != i)])
+    both = np.sort(np.concatenate(pairs), axis=1)
+    return np.stack(np.divmod(np.unique(both[:, 0] * n + both[:, 1]), n), 1)
+
+
+class _Lengths(torch.autograd.Function):
+    """Lengths ``(m,)`` of edges ``(m, 2)`` between the points of a cloud ``(n, d)``."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, edges: Tensor) -> Tensor:
+        from topo_utils.topology import _distances
+
+        lengths = torch.from_numpy(_distances.lengths(_one(x), edges.numpy()))
+        ctx.save_for_backward(x, lengths, edges)
+        return lengths.to(x.device)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, gradient: Tensor) -> tuple:
+        from topo_utils.topology import _distances
+
+        x, lengths, edges = ctx.saved_tensors
+        pulls = _distances.pull_ends(gradient.cpu().numpy(), _one(x), edges.numpy(), lengths.numpy())
+        return torch.from_numpy(pulls).to(x.device), None
+
+
+def _one(x: Tensor) -> np.ndarray:
+    """A single cloud on the host."""
+    return x.detach().contiguous().cpu().numpy()

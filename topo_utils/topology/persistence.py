@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from topo_utils.topology.checks import check_count, check_dtype, check_floating, check_option, check_weights
+from topo_utils.topology.filtrations import Graph, check_graph
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -99,7 +100,7 @@ class Pairing(NamedTuple):
 
 
 def persistent_homology(
-    weights: Float[Tensor, "*batch n n"], max_dimension: int = 1, essential: str = "drop", backend: str = "flag"
+    weights: Float[Tensor, "*batch n n"] | Graph, max_dimension: int = 1, essential: str = "drop", backend: str = "flag"
 ) -> list[Diagram]:
     """Persistence diagrams of the flag filtration with the given edge weights, over the field with two elements.
 
@@ -107,7 +108,9 @@ def persistent_homology(
     ----------
     weights
         Symmetric, non-negative, zero on the diagonal, ``+inf`` where there is no edge; see :func:`rips`, :func:`knn`. A
-        weighted graph is given by its weights as they are (its clique filtration).
+        weighted graph is given by its weights as they are (its clique filtration). Or one :class:`Graph`, a list of edges,
+        such as :func:`neighbour_graph` gives: tens of thousands of points, with memory that goes with the edges. Its
+        diagrams have no batch dimension.
     max_dimension
         0 for connected components only, 1 for loops too; with ``backend="ripser"`` 2 and more for voids and so on.
     essential
@@ -129,13 +132,33 @@ def persistent_homology(
     TypeError, ValueError
         ``weights`` is not such a matrix, or an option has an unknown value.
     """
-    check_weights("weights", weights)
-    check_option("backend", backend, tuple(_BACKENDS))
+    sparse = isinstance(weights, Graph)
+    (check_graph if sparse else check_weights)("weights", weights)
+    check_option("backend", backend, ("flag",) if sparse else tuple(_BACKENDS))
     check_option("essential", essential, ("drop", "cap"))
     check_count("max_dimension", max_dimension, 0)
     if backend == "flag" and max_dimension > 1:
         raise ValueError(f"max_dimension: wanted 0 or 1 (more with backend='ripser'), got {max_dimension}")
+    if sparse:
+        return gather(weights.weights, _graph_pairings(weights, max_dimension), essential)
     return flag_diagrams(weights, max_dimension, essential, backend)
+
+
+def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
+    """Critical edges of the bars of a graph, by their places in its list; one pairing a dimension."""
+    from topo_utils.topology import _graph  # here: numba takes a second to import
+
+    edges, weights = graph.edges.cpu().numpy(), graph.weights.detach().cpu().numpy()
+    order = np.lexsort((edges[:, 1], edges[:, 0], weights))
+    first, second = edges[order].T.astype(np.int32)
+    forest, births, deaths = (each.astype(int) for each in _graph.cycles(graph.points, first, second, max_dimension > 0))
+    values = weights[order]
+    components = np.full((graph.points - (values[forest] == 0).sum(), 2), VERTEX)
+    forest = forest[values[forest] > 0]
+    components[: len(forest), 1] = order[forest]
+    lasts = (deaths < 0) | (values[deaths] > values[births])
+    loops = np.stack([order[births], np.where(deaths < 0, NEVER, order[deaths])], 1)[lasts]
+    return [Pairing(each[None], np.array([len(each)])) for each in (components, loops)[: max_dimension + 1]]
 
 
 def flag_diagrams(
