@@ -33,3 +33,14 @@ def test_the_ways_through_the_course_name_sections_that_there_are():
         cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         assert set(named) <= set(re.findall(r"(?m)^## (\d+) ", text)), name
+
+
+def test_the_questions_name_the_sections_that_answer_them():
+    text = (NOTEBOOKS / "book" / "quiz.md").read_text()
+    found = re.findall(r"\*Where:\* \[\d\d\]\(\.\./(\S+?)\.ipynb\), sections? ([\d and,]+)\.", text)
+    assert len(found) == len(re.findall(r"(?m)^\d+\. ", text)) == text.count("<details>") == 10
+    for name, sections in found:
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+        headings = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+        for number in re.findall(r"\d+", sections):
+            assert any(line.startswith(f"## {number} ") for line in headings), (name, number)

@@ -166,7 +166,7 @@ def test_bad_clouds_and_numbers_of_neighbours_are_named():
         neighbour_graph(torch.randn(5, 3), 5)
     with pytest.raises(ValueError, match="backend: wanted one of 'flag', got 'ripser'"):
         persistent_homology(neighbour_graph(torch.randn(5, 3), 2), backend="ripser")
-    with pytest.raises(TypeError, match="edges: wanted int64, got torch.int32"):
+    with pytest.raises(TypeError, match=r"edges: wanted int64, got torch\.int32"):
         persistent_homology(Graph(torch.tensor([[0, 1]], dtype=torch.int32), torch.ones(1), 2))
 
 

@@ -181,7 +181,7 @@ def gather(values: Tensor, pairings: list[Pairing], essential: str, end: float |
     """
     from topo_utils.topology import _weights  # here: numba takes a second to import
 
-    flat = values.reshape(-1, values.shape[-1])
+    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
     host = flat.detach().contiguous().cpu().numpy()
     cap = essential == "cap"
     ends = np.full(len(host), end or 0, host.dtype) if end is not None or not cap else _weights.largest_finite(host)
