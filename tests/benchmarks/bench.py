@@ -22,6 +22,7 @@ import torch
 from gph import ripser_parallel
 from gudhi.sklearn.rips_persistence import RipsPersistence
 from ripser import ripser
+from scipy import sparse
 from timing import cloud, keep, loss_step, measure, record, synchronised
 from torch_topological.nn import CubicalComplex, VietorisRipsComplex
 
@@ -29,7 +30,16 @@ from topo_utils import runs
 from topo_utils.config import DiffusionConfig, VAEConfig
 from topo_utils.datasets import REGISTRY, load
 from topo_utils.models.features import initial_autoencoder
-from topo_utils.topology import Diagram, TopologicalLoss, knn, landscape, pairwise_distances, persistent_homology
+from topo_utils.topology import (
+    Diagram,
+    Graph,
+    TopologicalLoss,
+    knn,
+    landscape,
+    neighbour_graph,
+    pairwise_distances,
+    persistent_homology,
+)
 from topo_utils.topology._flag import pair
 from topo_utils.topology.persistence import VERTEX, Pairing, gather
 from topo_utils.training import fit
@@ -203,6 +213,39 @@ def bench_cost(rows: list, sizes: tuple[int, ...]) -> None:
         measure(rows, f"cost of pairing, n = {n}", work)
 
 
+# --- graphs of many points -------------------------------------------------------------------------------------------
+
+
+def bench_sparse(rows: list, sizes: tuple[int, ...]) -> None:
+    """H0 and H1 of neighbour graphs; all have the edges already. Public calls on both sides."""
+    for n in sizes:
+        for kind, k in (*((kind, 15) for kind in CLOUDS), ("gaussian d=8", 50)):
+            graph = neighbour_graph(cloud(kind, n, 0), k)
+            matrix = as_matrix(graph)
+            work = {
+                "persistent_homology": functools.partial(persistent_homology, graph),
+                "ripser (values only)": lambda m=matrix: ripser(m, distance_matrix=True, maxdim=1),
+                "giotto-ph (values only)": lambda m=matrix: ripser_parallel(m, metric="precomputed", maxdim=1, n_threads=2),
+            }
+            check_bars(graph, matrix)
+            title = f"graph of {k} neighbours, n = {n}, {len(graph.edges)} edges, {kind}"
+            measure(rows, title, work)
+
+
+def as_matrix(graph: Graph) -> sparse.csr_matrix:
+    (i, j), values = graph.edges.numpy().T, graph.weights.numpy()
+    both = np.concatenate([i, j]), np.concatenate([j, i])
+    return sparse.coo_matrix((np.tile(values, 2), both), shape=(graph.points,) * 2).tocsr()
+
+
+def check_bars(graph: Graph, matrix: sparse.csr_matrix) -> None:
+    """What is timed is the same thing: the finite bars equal ripser's to the last float32 bit."""
+    theirs = ripser(matrix, distance_matrix=True, maxdim=1)["dgms"]
+    for ours, bars in zip(persistent_homology(graph), theirs, strict=True):
+        bars = bars[np.isfinite(bars[:, 1]) & (bars[:, 0] < bars[:, 1])].astype(np.float32)
+        np.testing.assert_array_equal(sorted(ours.points.tolist()), sorted(bars.tolist()))
+
+
 def bench_landscapes(rows: list) -> None:
     batch = torch.stack([cloud("noisy circle", 64, seed) for seed in range(64)])
     diagram = persistent_homology(pairwise_distances(batch))[1]
@@ -306,6 +349,7 @@ def main() -> int:
     bench_loss(rows)
     bench_cubical(rows)
     bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
+    bench_sparse(rows, (1_000,) if options.quick else (1_000, 10_000))
     bench_landscapes(rows)
     bench_stages(rows)
     bench_epochs(rows, 1 if options.quick else 3)

@@ -76,6 +76,13 @@ def pair(weights: np.ndarray, max_dimension: int = 1) -> list[tuple[np.ndarray, 
     return [_joined(degree) for degree in zip(*parts, strict=True)][: max_dimension + 1]
 
 
+def order_of(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Indices that put edges in the order of their weights, equal ones in that of their places, ``(m,)`` each."""
+    by_place = np.arange(len(places)) if (places[1:] > places[:-1]).all() else np.argsort(places)
+    bits = (weights[by_place] + 0).view(_ABSENT[weights.itemsize].dtype)  # a negative zero becomes a positive one
+    return _sorted(bits, by_place, bits.max(initial=0))
+
+
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -88,7 +88,7 @@ def cycles(n, first, second, loops_too):
             rest = _reach(lune[k], rest, starts, ends, neighbours, place, queue)
             count = 0
             for side in (np.int32(edge), at_first[k], at_second[k]):
-                if row[side] >= 0 and (row[side] == 0 or spans[row[side], 2] == counters[_DEAD]):
+                if row[side] >= 0 and not _is_stale(row[side], value, pool, spans, counters):
                     continue
                 pool, spans = _annotate(side, row, one, other, value, pool, spans, counters, parity, sum_of, stack)
             for side in (np.int32(edge), at_first[k], at_second[k]):
@@ -206,13 +206,29 @@ def _annotate(edge, row, one, other, value, pool, spans, counters, parity, sum_o
             elif a == b:
                 row[edge] = 0
             else:
-                if spans[a, 2] != counters[_DEAD]:
+                if _is_stale(a, value, pool, spans, counters):
                     pool, spans = _refresh(a, value, pool, spans, counters, parity, sum_of, stack[depth:])
-                if spans[b, 2] != counters[_DEAD]:
+                if _is_stale(b, value, pool, spans, counters):
                     pool, spans = _refresh(b, value, pool, spans, counters, parity, sum_of, stack[depth:])
                 count = _add(b, pool, spans, parity, sum_of, _add(a, pool, spans, parity, sum_of, 0))
                 pool, spans, row[edge] = _new_row(sum_of, _settled(sum_of, count, parity), pool, spans, counters)
-    return _refresh(row[stack[0]], value, pool, spans, counters, parity, sum_of, stack)
+    if _is_stale(row[stack[0]], value, pool, spans, counters):
+        pool, spans = _refresh(row[stack[0]], value, pool, spans, counters, parity, sum_of, stack)
+    return pool, spans
+
+
+@compiled
+def _is_stale(row, value, pool, spans, counters):
+    """Whether a row may hold dead loops; most are short, and soon looked through."""
+    begin, end = spans[row, 0], spans[row, 1]
+    if spans[row, 2] == counters[_DEAD]:
+        return False
+    if end - begin > 4:
+        return True
+    dead = 0
+    for at in range(begin, end):
+        dead += value[pool[at]] >= 0
+    return dead > 0
 
 
 @compiled

@@ -146,11 +146,11 @@ def persistent_homology(
 
 def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
     """Critical edges of the bars of a graph, by their places in its list; one pairing a dimension."""
-    from topo_utils.topology import _graph  # here: numba takes a second to import
+    from topo_utils.topology import _flag, _graph  # here: numba takes a second to import
 
     edges, weights = graph.edges.cpu().numpy(), graph.weights.detach().cpu().numpy()
-    order = np.lexsort((edges[:, 1], edges[:, 0], weights))
-    first, second = edges[order].T.astype(np.int32)
+    order = _flag.order_of(edges[:, 0] * graph.points + edges[:, 1], weights)
+    first, second = np.ascontiguousarray(edges[order].T, np.int32)
     forest, births, deaths = (each.astype(int) for each in _graph.cycles(graph.points, first, second, max_dimension > 0))
     values = weights[order]
     components = np.full((graph.points - (values[forest] == 0).sum(), 2), VERTEX)
