@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from topo_utils.config import ConfigError
 from topo_utils.metrics import described
 from topo_utils.runs import RunError, execution
 from topo_utils.runs.__main__ import main
+from topo_utils.runs.parameters import assignments
 
 from .notebooks import PARAMETERS, QUICK, TRAINING, write
 
@@ -405,3 +407,20 @@ def test_by_hand_there_is_a_scratch_folder_and_a_bar(monkeypatch, capsys):
 def test_help():
     answer = subprocess.run([sys.executable, "-m", "topo_utils.runs", "--help"], capture_output=True, text=True, check=True)
     assert "--publish" in answer.stdout
+    examples = re.findall(r"(?m)^  python -m topo_utils\.runs (.*)$", answer.stdout)
+    assert len(examples) == 3
+    for name in re.findall(r"notebooks/\S+", answer.stdout):
+        assert (paths.NOTEBOOKS.parent / name).is_file(), name
+
+
+def test_a_notebooks_parameters_are_listed_as_they_can_be_given(tmp_path, capsys):
+    body = "n: int = 1  # how many\nname = 'a'\nmost = None  # a number; None for all\nlabels: list = [1, 2]"
+    notebook = write(tmp_path / "some.ipynb", body, "pass")
+    assert main(["--parameters", str(notebook)]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"(?m)^  n=1 +how many$", listed)
+    assert re.search(r"(?m)^  most=null +a number; None for all$", listed)
+    given = re.findall(r"(?m)^  (\S+=(?:\[.*\]|\S+))", listed)
+    assert assignments(given) == {"n": 1, "name": "a", "most": None, "labels": [1, 2]}
+    assert main(["--parameters", str(tmp_path / "none.ipynb")]) == 1
+    assert "there is no notebook" in capsys.readouterr().err

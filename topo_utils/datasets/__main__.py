@@ -11,9 +11,13 @@ FETCH = "python -m topo_utils.datasets fetch"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m topo_utils.datasets", description="List or fetch data sets.")
+    parser = argparse.ArgumentParser(
+        prog="python -m topo_utils.datasets",
+        description="Without a command: list all data sets, with their licences, and whether they are present.",
+        epilog=f"Data that you have already: name their folder in TOPO_DATA (data/README.md). Example: {FETCH} mnist",
+    )
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("fetch", help="download one").add_argument("name", choices=REGISTRY)
+    commands.add_parser("fetch", help="download one, checksums verified").add_argument("name", choices=REGISTRY)
     options = parser.parse_args(arguments)
     if options.command == "fetch":
         return _fetch(REGISTRY[options.name])

@@ -60,6 +60,11 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     RunError
         The notebook is missing, cannot be read, or declares something else than literals.
     """
+    return {name: value for name, (value, _) in described_parameters(notebook).items()}
+
+
+def described_parameters(notebook: Path) -> dict[str, tuple[Any, str]]:
+    """:func:`declared_parameters`, each with the comment behind it."""
     import nbformat  # here: both are slow to import
     import papermill
 
@@ -70,7 +75,7 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nbformat's remarks on old notebooks
             found = papermill.inspect_notebook(as_papermill_path(notebook))
-        return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+        return {name: (ast.literal_eval(each["default"]), each["help"] or "") for name, each in found.items()}
     except (ValueError, SyntaxError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
         raise RunError(f"the parameters of '{notebook}' cannot be read: {error}") from error
 
