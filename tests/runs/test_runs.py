@@ -409,7 +409,7 @@ def test_help():
     assert "--publish" in answer.stdout
     examples = re.findall(r"(?m)^  python -m topo_utils\.runs (.*)$", answer.stdout)
     assert len(examples) == 3
-    for name in re.findall(r"notebooks/\S+", answer.stdout):
+    for name in re.findall(r"notebooks/\S+", " ".join(examples)):
         assert (paths.NOTEBOOKS.parent / name).is_file(), name
 
 
