@@ -11,7 +11,7 @@ import torch
 from topo_utils import plots
 from topo_utils.datasets import REGISTRY
 from topo_utils.datasets.molecules import from_smiles
-from topo_utils.topology import TopologicalLoss, landscape, pairwise_distances, persistent_homology
+from topo_utils.topology import Diagram, TopologicalLoss, landscape, pairwise_distances, persistent_homology
 
 
 @pytest.fixture
@@ -105,7 +105,9 @@ def regulariser_figures(levels, grid):
     images = [torch.rand(6, 6), torch.rand(6, 6)]
     pairs = np.random.default_rng(0).random((4, 2)) + 0.1
     traces = {(kind, d): pairs for kind in ("through", "detached") for d in (2, 10)}
+    bar, there = torch.tensor([[0.2, 0.9]]), torch.tensor([True])
     return {
+        "apart": plots.landscapes_apart(Diagram(bar + 1, there), {"a bar": (Diagram(bar, there), bar - 0.5)}, grid),
         "representations": plots.representations([levels, levels + 0.1], images, grid),
         "losses": plots.loss_curves(torch.arange(3), {"fixed": [1.0, 0.0, 2.0]}, "s", "loss"),
         "levels": plots.levels_kept([1, "all"], {"H0": torch.rand(2, 2), "H1": torch.rand(2, 2)}),
@@ -206,6 +208,15 @@ def test_negative_births_are_within_the_axes():
     births = torch.cat([diagram.points[diagram.mask][:, 0] for diagram in diagrams])
     assert axis.get_xlim()[0] <= births.min() < births.max() < axis.get_xlim()[1]
     assert axis.get_xlim()[1] > 0
+
+
+def test_arrows_show_the_way_of_descent():
+    """Against the gradient, the longest a quarter of the grid."""
+    bar, there = torch.tensor([[0.5, 2.0]]), torch.tensor([True])
+    rows = {"near": (Diagram(bar, there), torch.tensor([[-1.0, 0.0]])), "far": (Diagram(bar, there), torch.zeros(1, 2))}
+    figure = plots.landscapes_apart(Diagram(bar, there), rows, torch.linspace(0, 4, 9))
+    arrows = [axis.collections[-1] for axis in figure.axes[::2]]
+    assert [(float(each.U[0]), float(each.V[0])) for each in arrows] == [(1.0, 0.0), (0.0, 0.0)]
 
 
 def test_a_strip_shows_every_value_and_the_mean():

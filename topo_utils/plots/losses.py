@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from topo_utils.plots._style import COLOURS, DIMENSION_COLOURS, DIMENSION_NAMES, styled
+from topo_utils.topology import Diagram, landscape
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -57,6 +58,46 @@ def critical_edges(
     for axis, drawn in zip(axes, panels, strict=True):
         if drawn:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3)
+    return figure
+
+
+@styled
+def landscapes_apart(
+    reference: Diagram, rows: dict[str, tuple[Diagram, Float[Tensor, "bars 2"]]], grid: Float[Tensor, " t"]
+) -> Figure:
+    """Diagrams beside a reference, a row each: the bars with the way that descent moves them, and both landscapes.
+
+    Parameters
+    ----------
+    reference
+        A single diagram, black.
+    rows
+        Diagrams by name, each with the gradient of a loss in its births and deaths; the longest arrow of all rows, against
+        the gradient, is drawn as a quarter of the grid.
+    grid
+        Where the landscapes are drawn; the area between them is grey.
+    """
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8.4, 2.7 * len(rows)), squeeze=False, sharex="col", sharey="col")
+    span = float(grid[-1] - grid[0])
+    longest = max(float(gradient.norm(dim=-1).max()) for _, gradient in rows.values())
+    for (left, right), (name, (diagram, gradient)) in zip(axes, rows.items(), strict=True):
+        bars, arrows = diagram.points.detach(), -gradient * (span / 4 / max(longest, 1e-12))
+        left.plot(grid[[0, -1]], grid[[0, -1]], color="0.6", linewidth=0.8)
+        left.scatter(*reference.points.T, s=30, color="black", label="X", zorder=3)
+        left.scatter(*bars.T, s=30, color=COLOURS["topovae"], marker="s", label="Y", zorder=3)
+        left.quiver(*bars.T, *arrows.T, angles="xy", scale_units="xy", scale=1, width=0.01, color=COLOURS["topovae"])
+        left.set(aspect="equal", ylabel="death", title=name)
+        levels = max(len(reference.points), len(bars))
+        both = [landscape(each, grid, levels) for each in (reference, Diagram(bars, diagram.mask))]
+        for k, (x, y) in enumerate(zip(*both, strict=True)):
+            right.fill_between(grid, x, y, color="0.85")
+            right.plot(grid, x, color="black", label="X" if k == 0 else None)
+            right.plot(grid, y, color=COLOURS["topovae"], linestyle="--", label="Y" if k == 0 else None)
+        right.set(ylabel="λₖ(t)")
+        for axis in (left, right):
+            axis.legend(loc="upper right" if axis is right else "lower right")
+    axes[-1, 0].set(xlabel="birth")
+    axes[-1, 1].set(xlabel="t")
     return figure
 
 
