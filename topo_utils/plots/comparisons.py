@@ -94,7 +94,7 @@ def learning_curves(table: pd.DataFrame, metrics: dict[str, str], models: list[s
     """
     budgets = list(dict.fromkeys(table["budget"]))
     size = (2.5 * len(metrics), 2.1 * len(budgets) + 0.6)
-    figure, axes = plt.subplots(len(budgets), len(metrics), figsize=size, sharex=True, sharey="col", squeeze=False)
+    figure, axes = plt.subplots(len(budgets), len(metrics), figsize=size, sharex=True, squeeze=False)
     for row, budget in enumerate(budgets):
         for axis, (name, title) in zip(axes[row], metrics.items(), strict=True):
             for place, model in enumerate(models):
@@ -108,7 +108,7 @@ def learning_curves(table: pd.DataFrame, metrics: dict[str, str], models: list[s
             axis.set_xticks(items := sorted(set(table["train_items"])), [f"{each:,}" for each in items], fontsize=7)
             axis.minorticks_off()
             axis.set_title(title if row == 0 else "", fontsize=9)
-            axis.set_xlabel("training items")
+            axis.set_xlabel("training items" if row == len(budgets) - 1 else "")
         axes[row, 0].set_ylabel(budget)
     handles = [plt.Line2D([], [], color=COLOURS[model], marker="o", label=NAMES[model]) for model in models]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(models)))
