@@ -184,6 +184,17 @@ def test_gradcheck(filtration):
     assert torch.autograd.gradcheck(points, cloud)
 
 
+def test_gradients_may_be_asked_for_in_a_batch():
+    """As Jacobians are: each row is the gradient of one number."""
+    weights = pairwise_distances(torch.randn(2, 12, 2, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    for diagram in persistent_homology(weights, essential="cap"):
+        numbers = diagram.points[diagram.mask].flatten()
+        rows = torch.eye(len(numbers))
+        (batched,) = torch.autograd.grad(numbers, weights, rows, retain_graph=True, is_grads_batched=True)
+        single = [torch.autograd.grad(numbers, weights, row, retain_graph=True)[0] for row in rows]
+        assert torch.equal(batched, torch.stack(single))
+
+
 def test_tied_bars_take_different_edges():
     square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     weights = pairwise_distances(square).requires_grad_()

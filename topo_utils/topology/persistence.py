@@ -209,8 +209,9 @@ class _BirthsAndDeaths(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor) -> tuple:
         pulls = gradients[0].new_zeros(ctx.shape)
         for each, gradient in zip(ctx.cells, gradients, strict=True):
-            cells = torch.from_numpy(each).to(gradient.device)
-            pulls = pulls.scatter_add(1, cells.clamp(min=0).flatten(1), gradient.where(cells >= 0, 0).flatten(1))
+            cells = torch.from_numpy(each.reshape(len(each), -1)).to(gradient.device)
+            there = gradient.reshape(cells.shape).where(cells >= 0, 0)  # views that vmap knows, for batched gradients
+            pulls = pulls.scatter_add(1, cells.clamp(min=0), there)
         return pulls, None, None
 
 
