@@ -30,7 +30,7 @@ import numpy as np
 from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
 
 from topo_utils.topology._compiled import compiled
-from topo_utils.topology._graph import cycles
+from topo_utils.topology._graph import cycles, root
 
 _ONE = np.uint64(1)
 _ABSENT = {4: np.int32(0x7F800000), 8: np.int64(0x7FF0000000000000)}  # infinity; bits are ordered as weights are
@@ -287,7 +287,7 @@ def _spanning_forest(order, edges):
     trees = 0
     for t, edge in enumerate(_sorted(values, edges, longest)):
         i, j = _ends(edge)
-        i, j = _root(parents, i), _root(parents, j)
+        i, j = root(parents, i), root(parents, j)
         if i != j:
             parents[i] = j
             forest[trees] = edge
@@ -295,14 +295,6 @@ def _spanning_forest(order, edges):
         else:
             others[t - trees] = edge
     return forest[:trees], others[: len(edges) - trees]
-
-
-@compiled
-def _root(parents, i):
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
 
 
 @compiled

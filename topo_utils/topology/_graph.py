@@ -62,7 +62,7 @@ def cycles(n, first, second, loops_too):
             neighbours[ends[v]], edges[ends[v]] = u, edge
             ends[v] += 1
         if size == 0:
-            i, j = _root(parents, i), _root(parents, j)
+            i, j = root(parents, i), root(parents, j)
             row[edge] = 0
             if i != j:
                 parents[i] = j
@@ -110,7 +110,7 @@ def _forest(n, first, second):
     parents = np.arange(n)
     forest, trees = np.empty(min(len(first), n), np.int32), 0
     for edge in range(len(first)):
-        i, j = _root(parents, first[edge]), _root(parents, second[edge])
+        i, j = root(parents, first[edge]), root(parents, second[edge])
         if i != j:
             parents[i] = j
             forest[trees] = edge
@@ -132,7 +132,8 @@ def _places(n, first, second):
 
 
 @compiled
-def _root(parents, i):
+def root(parents, i):
+    """Name of the component of i in a union-find forest, whose paths are halved on the way."""
     while parents[i] != i:
         parents[i] = parents[parents[i]]
         i = parents[i]

@@ -178,7 +178,7 @@ def neighbour_graph(x: Float[Tensor, "n d"], k: int) -> Graph:
     """The graph of :func:`knn` without a matrix of all distances, for clouds of many points.
 
     Neighbours are found by scikit-learn, exactly, in float64; lengths are those of :func:`pairwise_distances`, to the last
-    bit, and so is the gradient, which goes to the ends of each edge.
+    bit. The gradient goes to the ends of each edge.
 
     Parameters
     ----------
