@@ -1,7 +1,8 @@
-"""Persistent homology of grey-value images, differentiable in the pixels; and Betti numbers of masks, counted."""
+"""Persistent homology of images and volumes of grey values, differentiable in them; and Betti numbers of masks, counted."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,17 +16,24 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-def cubical_persistence(
-    images: Float[Tensor, "*batch h w"], sublevel: bool = True, essential: str = "drop", connectivity: int = 8
-) -> list[Diagram]:
-    """Persistence diagrams of images, H0 and H1, over the field with two elements, by gudhi's cubical complexes.
+CONNECTIVITIES = {2: (4, 8), 3: (6, 26)}  # by the number of axes: across sides only, and across edges and corners too
 
-    A birth or death is the value of one *critical pixel*, through which the gradient flows.
+
+def cubical_persistence(
+    images: Float[Tensor, "*batch h w"],
+    sublevel: bool = True,
+    essential: str = "drop",
+    connectivity: int | None = None,
+    axes: int = 2,
+) -> list[Diagram]:
+    """Persistence diagrams of images or volumes, over the field with two elements, by gudhi's cubical complexes.
+
+    A birth or death is the value of one *critical pixel* (voxel), through which the gradient flows.
 
     Parameters
     ----------
     images
-        Grey values, finite, float32 or float64, at least one pixel.
+        Grey values, finite, float32 or float64, at least one pixel. With ``axes=3`` volumes ``(*batch, d, h, w)``.
     sublevel
         True: dark pixels enter first. False: bright pixels enter first; births and deaths are then those of the negated
         image, so that births still come before deaths.
@@ -33,30 +41,38 @@ def cubical_persistence(
         ``"drop"`` leaves out the one component that never dies; ``"cap"`` lets it end at the last pixel's value, without a
         gradient.
     connectivity
-        Of the pixels that enter first; the others have the other one. 8: every pixel is a square that enters at its value
-        and brings its edges and corners with it, so that pixels which touch at a corner are connected (the T-construction:
-        Wagner, Chen & Vuçini, "Efficient computation of persistent homology for cubical data", 2012). 4: every pixel is a
-        vertex; an edge enters with the later of two neighbours, a square with the last of four (the V-construction).
+        Of the pixels that enter first; the others have the other one. 8 (of volumes: 26), also for None: every pixel is a
+        square that enters at its value and brings its edges and corners with it, so that pixels which touch at a corner
+        are connected (the T-construction: Wagner, Chen & Vuçini, "Efficient computation of persistent homology for cubical
+        data", 2012). 4 (of volumes: 6): every pixel is a vertex; an edge enters with the later of two neighbours, a square
+        with the last of four (the V-construction).
+    axes
+        How many of the last axes an item has: 2 for images, 3 for volumes. ``(4, 4, 4)`` is four images, or one volume.
 
     Returns
     -------
     list of Diagram
-        H0 and H1, bars in the order of birth. Bars of length zero are left out.
+        H0 and H1, of volumes also H2 (cavities); bars in the order of birth. Bars of length zero are left out.
 
     Raises
     ------
     TypeError, ValueError
         ``images`` are not such tensors, or an option has an unknown value.
     """
+    check_option("axes", axes, tuple(CONNECTIVITIES))
     check_floating("images", images)
-    if images.ndim < 2 or not images.shape[-1] or not images.shape[-2]:
-        raise ValueError(f"images: wanted the shape (*batch, h, w) with at least one pixel, got {tuple(images.shape)}")
+    size = images.shape[-axes:]
+    if images.ndim < axes or not math.prod(size):
+        wanted = "(*batch, h, w) with at least one pixel" if axes == 2 else "(*batch, d, h, w) with at least one voxel"
+        raise ValueError(f"images: wanted the shape {wanted}, got {tuple(images.shape)}")
     check_finite("images", images)
     check_option("essential", essential, ("drop", "cap"))
-    check_option("connectivity", connectivity, (4, 8))
-    values = images if sublevel else -images
-    pairings = _pair(values.detach().reshape(-1, *images.shape[-2:]).cpu().numpy(), connectivity)
-    return gather(values.flatten(-2), pairings, essential)
+    if connectivity is not None:
+        check_option("connectivity", connectivity, CONNECTIVITIES[axes])
+    values = (images if sublevel else -images).flatten(-axes)
+    items = values.detach().reshape(math.prod(values.shape[:-1]), *size).cpu().numpy()
+    pixels_are = "vertices" if connectivity == CONNECTIVITIES[axes][0] else "top_dimensional_cells"
+    return gather(values, _pair(items, pixels_are), essential)
 
 
 def betti_numbers(
@@ -102,24 +118,25 @@ def betti_numbers(
     return torch.from_numpy(np.stack([components, holes], axis=1)).to(masks.device)
 
 
-def _pair(images: np.ndarray, connectivity: int) -> list[Pairing]:
-    """Critical pixels of each image, flat in row order, H0 and H1."""
-    pairs = [_pair_one(image, connectivity) for image in images]
-    return [padded([bars[dimension] for bars in pairs]) for dimension in (0, 1)]
+def _pair(items: np.ndarray, pixels_are: str) -> list[Pairing]:
+    """Critical pixels of each item, flat in row order, one pairing a homology dimension."""
+    pairs = [_pair_one(item, pixels_are) for item in items]
+    return [padded([bars[dimension] for bars in pairs]) for dimension in range(items.ndim - 1)]
 
 
-def _pair_one(image: np.ndarray, connectivity: int) -> list[np.ndarray]:
+def _pair_one(item: np.ndarray, pixels_are: str) -> list[np.ndarray]:
     from gudhi import CubicalComplex  # here, so that this package imports without it
 
-    eight = connectivity == 8
-    pixels_are = "top_dimensional_cells" if eight else "vertices"
-    # gudhi's first axis runs fastest: of the transposed image it numbers the pixels as rows of the image do
-    complex_ = CubicalComplex(dimensions=image.shape[::-1], **{pixels_are: image.ravel()})
+    # gudhi's first axis runs fastest: of the transposed item it numbers the pixels as rows of the item do
+    complex_ = CubicalComplex(dimensions=item.shape[::-1], **{pixels_are: item.ravel()})
     complex_.compute_persistence(homology_coeff_field=2)
-    finite, endless = complex_.cofaces_of_persistence_pairs() if eight else complex_.vertices_of_persistence_pairs()
-    values = image.ravel()
+    if pixels_are == "vertices":
+        finite, endless = complex_.vertices_of_persistence_pairs()
+    else:
+        finite, endless = complex_.cofaces_of_persistence_pairs()
+    values = item.ravel()
     bars = []
-    for dimension in (0, 1):
+    for dimension in range(item.ndim):
         closed = (
             np.asarray(finite[dimension], dtype=int).reshape(-1, 2) if dimension < len(finite) else np.empty((0, 2), int)
         )
