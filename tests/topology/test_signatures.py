@@ -11,13 +11,22 @@ import beartype
 import jaxtyping
 import pytest
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from topo_utils import topology
 from topo_utils.evaluation import attacks, frechet, geodesics, interpolation
 from topo_utils.evaluation import topology as distances
 from topo_utils.models import features, vae
-from topo_utils.topology import Diagram, TopologicalLoss, filtrations, loss, pairwise_distances, persistence, vectorize
+from topo_utils.topology import (
+    Diagram,
+    TopologicalLoss,
+    filtrations,
+    landmarks,
+    loss,
+    pairwise_distances,
+    persistence,
+    vectorize,
+)
 
 # by name, because the package re-exports a function of the same name
 reconstruction = importlib.import_module("topo_utils.evaluation.autoencoding")
@@ -29,6 +38,8 @@ calls = [
     (filtrations, "rips", lambda f: f(pairwise_distances(x))),
     (filtrations, "knn", lambda f: f(pairwise_distances(x), 3)),
     (persistence, "persistent_homology", lambda f: f(pairwise_distances(x))),
+    (landmarks, "max_min_landmarks", lambda f: f(x[0], 4)),
+    (landmarks, "witness", lambda f: f(x[0], torch.tensor([0, 3, 5]))),
     (
         vectorize,
         "landscape",
@@ -66,7 +77,7 @@ def test_shapes_are_as_the_signature_says(module, name, call):
     for part in name.split("."):
         function = getattr(function, part)
     function = getattr(function, "__wrapped__", function)
-    names = {**vars(module), "Float": Float, "Bool": Bool, "Diagram": Diagram}
+    names = {**vars(module), "Float": Float, "Bool": Bool, "Int": Int, "Diagram": Diagram, "Landmarks": landmarks.Landmarks}
     hints = typing.get_type_hints(function, globalns=names)
     checked = jaxtyping.jaxtyped(_with_hints(function, hints), typechecker=beartype.beartype)
     call(checked)

@@ -15,6 +15,7 @@ from topo_utils.topology.controls import (
 from topo_utils.topology.cubical import betti_numbers, cubical_persistence
 from topo_utils.topology.distances import bottleneck, sliced_wasserstein, wasserstein
 from topo_utils.topology.filtrations import Graph, knn, neighbour_graph, pairwise_distances, rips
+from topo_utils.topology.landmarks import Landmarks, max_min_landmarks, witness
 from topo_utils.topology.loss import TopologicalLoss
 from topo_utils.topology.persistence import Diagram, persistent_homology
 from topo_utils.topology.regularizers import REGULARIZERS, Regularizer
@@ -37,6 +38,7 @@ __all__ = [
     "DistanceMatching",
     "EnergyDistance",
     "Graph",
+    "Landmarks",
     "NullReference",
     "Regularizer",
     "TopologicalLoss",
@@ -47,6 +49,7 @@ __all__ = [
     "knn",
     "landscape",
     "landscape_norm",
+    "max_min_landmarks",
     "neighbour_graph",
     "pairwise_distances",
     "persistence_entropy",
@@ -57,4 +60,5 @@ __all__ = [
     "sliced_wasserstein",
     "smooth_betti_curve",
     "wasserstein",
+    "witness",
 ]
