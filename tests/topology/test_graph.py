@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ripser import ripser
 from scipy import sparse
+from sklearn.neighbors import kneighbors_graph
 
 from topo_utils.topology import Graph, TopologicalLoss, knn, neighbour_graph, pairwise_distances, persistent_homology
 from topo_utils.topology._flag import _ABSENT, _pair_clouds, _pair_sparse
@@ -106,6 +107,15 @@ def test_the_neighbour_graph_is_that_of_knn_with_its_gradient(seed, k, tied):
     torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_neighbours_of_thousands_of_points_are_scikit_learns(capsys):
+    cloud = np.random.default_rng(0).normal(size=(9_000, 2))  # more than are looked up at a time
+    graph = neighbour_graph(torch.from_numpy(cloud), 5, progress=True)
+    theirs = kneighbors_graph(cloud, 5)
+    wanted = sparse.triu(theirs.maximum(theirs.T)).tocoo()
+    assert sorted(map(tuple, graph.edges.tolist())) == sorted(zip(*map(np.ndarray.tolist, wanted.coords), strict=True))
+    assert "9000/9000" in capsys.readouterr().err
+
+
 def test_the_loss_of_a_graph_is_that_of_its_matrix():
     """Bars that end: for the others the loss of matrices has an end of its own."""
     clouds = torch.randn(2, 60, 2, generator=torch.Generator().manual_seed(0))
@@ -162,6 +172,8 @@ def test_bad_graphs_are_named(edges, weights, points, message):
 def test_bad_clouds_and_numbers_of_neighbours_are_named():
     with pytest.raises(ValueError, match=r"x: wanted one cloud \(n, d\), got \(2, 5, 3\)"):
         neighbour_graph(torch.randn(2, 5, 3), 2)
+    with pytest.raises(ValueError, match="progress: wanted one of True, False, got 'yes'"):
+        neighbour_graph(torch.randn(5, 3), 2, progress="yes")
     with pytest.raises(ValueError, match="k: wanted 1 <= k < 5, got 5"):
         neighbour_graph(torch.randn(5, 3), 5)
     with pytest.raises(ValueError, match="backend: wanted one of 'flag', got 'ripser'"):

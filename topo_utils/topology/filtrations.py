@@ -10,10 +10,21 @@ import torch
 from torch import Tensor
 
 from topo_utils.topology._autograd import differentiable_once, on_host
-from topo_utils.topology.checks import check_cloud, check_count, check_dtype, check_finite, check_floating, check_weights
+from topo_utils.topology.checks import (
+    check_cloud,
+    check_count,
+    check_dtype,
+    check_finite,
+    check_floating,
+    check_option,
+    check_weights,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
+
+LOOKED_UP = 4096  # points whose neighbours are searched for at a time
 
 
 def pairwise_distances(x: Float[Tensor, "*batch n d"]) -> Float[Tensor, "*batch n n"]:
@@ -174,7 +185,7 @@ def check_graph(name: str, graph: Graph) -> None:
         raise ValueError(f"{name}.edges: wanted each pair at most once, got some twice")
 
 
-def neighbour_graph(x: Float[Tensor, "n d"], k: int) -> Graph:
+def neighbour_graph(x: Float[Tensor, "n d"], k: int, progress: bool = False) -> Graph:
     """The graph of :func:`knn` without a matrix of all distances, for clouds of many points.
 
     Neighbours are found by scikit-learn, exactly, in float64; lengths are those of :func:`pairwise_distances`, to the last
@@ -186,6 +197,8 @@ def neighbour_graph(x: Float[Tensor, "n d"], k: int) -> Graph:
         One cloud of n >= 2 points in R^d, finite, float32 or float64.
     k
         Number of neighbours, 1 <= k < n. Points tied with the k-th nearest count as near.
+    progress
+        Show how many points have their neighbours, and the time left.
 
     Returns
     -------
@@ -200,37 +213,52 @@ def neighbour_graph(x: Float[Tensor, "n d"], k: int) -> Graph:
     Notes
     -----
     Takes O(n k) memory, where no more than a few points are tied; the search takes O(n log n) time in few dimensions and
-    O(n^2) in many.
+    O(n^2) in many. Points are looked up some thousands at a time, between which it can be interrupted.
     """
     check_cloud("x", x)
     if x.ndim != 2:
         raise ValueError(f"x: wanted one cloud (n, d), got {tuple(x.shape)}")
     check_count("k", k, below=len(x))
-    edges = torch.from_numpy(_neighbours(_one(x), int(k)))
+    check_option("progress", progress, (True, False))
+    edges = torch.from_numpy(_neighbours(_one(x), int(k), progress))
     weights = _Lengths.apply(x, edges)
     check_finite("x: distances", weights)
     return Graph(edges.to(x.device), weights, len(x))
 
 
-def _neighbours(points: np.ndarray, k: int) -> np.ndarray:
+def _neighbours(points: np.ndarray, k: int, progress: bool) -> np.ndarray:
     """Pairs i < j one of which is among the k nearest of the other, ``(m, 2)``, in order."""
-    from sklearn.neighbors import NearestNeighbors  # here, so that this package imports without it
+    from sklearn.neighbors import NearestNeighbors  # here, so that this package imports without them
+    from tqdm.auto import tqdm
 
+    n = len(points)
+    exact = points.astype(np.float64)
+    search = NearestNeighbors(n_neighbors=min(k + 3, n)).fit(exact)
+    pairs = []
+    with tqdm(total=n, desc=f"{k} neighbours", unit=" points", disable=not progress) as bar:
+        for start in range(0, n, LOOKED_UP):
+            found = search.kneighbors(exact[start : start + LOOKED_UP], return_distance=False)
+            pairs += _near(points, np.arange(start, start + len(found)), found, k)
+            bar.update(len(found))
+    both = np.sort(np.concatenate(pairs), axis=1)
+    return np.stack(np.divmod(np.unique(both[:, 0] * n + both[:, 1]), n), 1)
+
+
+def _near(points: np.ndarray, sources: np.ndarray, found: np.ndarray, k: int) -> list[np.ndarray]:
+    """Pairs of a source and one of its k nearest points, which are among those found for it, or are tied with the last."""
     from topo_utils.topology import _distances
 
     n = len(points)
-    search = NearestNeighbors(n_neighbors=min(k + 2, n - 1)).fit(points.astype(np.float64))
-    found = search.kneighbors(return_distance=False)
-    sources = np.repeat(np.arange(n), found.shape[1])
-    lengths = _distances.lengths(points, np.stack([sources, found.ravel()], 1)).reshape(found.shape)
-    radii = np.sort(lengths, axis=1)[:, k - 1]
-    near = lengths <= radii[:, None]
-    pairs = [np.stack([sources[near.ravel()], found[near]], 1)]
-    for i in np.flatnonzero(near.all(1)) if found.shape[1] < n - 1 else ():  # there may be more that are tied
-        row = np.stack([np.full(n, i), np.arange(n)], 1)
-        pairs.append(row[(_distances.lengths(points, row) <= radii[i]) & (row[:, 1] != i)])
-    both = np.sort(np.concatenate(pairs), axis=1)
-    return np.stack(np.divmod(np.unique(both[:, 0] * n + both[:, 1]), n), 1)
+    others = found != sources[:, None]
+    lengths = _distances.lengths(points, np.stack([np.repeat(sources, found.shape[1]), found.ravel()], 1))
+    lengths = lengths.reshape(found.shape)
+    radii = np.sort(np.where(others, lengths, np.inf), axis=1)[:, k - 1]
+    near = others & (lengths <= radii[:, None])
+    pairs = [np.stack([np.repeat(sources, near.sum(1)), found[near]], 1)]
+    for at in np.flatnonzero((near | ~others).all(1)) if found.shape[1] < n else ():  # there may be more that are tied
+        row = np.stack([np.full(n, sources[at]), np.arange(n)], 1)
+        pairs.append(row[(_distances.lengths(points, row) <= radii[at]) & (row[:, 1] != sources[at])])
+    return pairs
 
 
 class _Lengths(torch.autograd.Function):
