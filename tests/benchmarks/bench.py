@@ -20,10 +20,10 @@ import oineus
 import persim.landscapes
 import torch
 from gph import ripser_parallel
+from graphs import bench_graphs, bench_landmarks, bench_large_clouds, bench_memory, draw_scaling
 from gudhi.sklearn.rips_persistence import RipsPersistence
 from ripser import ripser
-from scipy import sparse
-from timing import cloud, keep, loss_step, measure, record, synchronised
+from timing import CLOUDS, cloud, keep, loss_step, measure, record, synchronised
 from torch_topological.nn import CubicalComplex, VietorisRipsComplex
 
 from topo_utils import runs
@@ -32,11 +32,9 @@ from topo_utils.datasets import REGISTRY, load
 from topo_utils.models.features import initial_autoencoder
 from topo_utils.topology import (
     Diagram,
-    Graph,
     TopologicalLoss,
     knn,
     landscape,
-    neighbour_graph,
     pairwise_distances,
     persistent_homology,
 )
@@ -45,7 +43,6 @@ from topo_utils.topology.persistence import VERTEX, Pairing, gather
 from topo_utils.training import fit
 
 PEERS = ("ripser", "giotto-ph", "gudhi", "torch-topological", "oineus", "persim")
-CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
 
 
 # --- pairing with critical edges -------------------------------------------------------------------------------------
@@ -63,7 +60,8 @@ def simplex_tree(weights: np.ndarray) -> object:
 def pairing_work() -> dict[str, Callable[[np.ndarray], object]]:
     rips = RipsPersistence([0, 1], input_type="lower distance matrix", n_jobs=1)
     return {
-        "flag": lambda w: pair(w[None]),
+        "persistent_homology": lambda w: persistent_homology(torch.from_numpy(w)),
+        "flag, the kernel alone": lambda w: pair(w[None]),
         "ripser (values only)": lambda w: ripser(w, distance_matrix=True, maxdim=1),
         "giotto-ph (values only)": lambda w: ripser_parallel(w, metric="precomputed", maxdim=1, n_threads=2),
         "giotto-ph": lambda w: ripser_parallel(w, metric="precomputed", maxdim=1, n_threads=2, return_generators=True),
@@ -83,6 +81,15 @@ def bench_pairing(rows: list, sizes: tuple[int, ...]) -> None:
             if n > 128:
                 del work["gudhi SimplexTree"]  # seconds a cloud
             measure(rows, f"pairing, n = {n}, {kind}", {name: on_all(f, inputs) for name, f in work.items()}, calls=3)
+
+
+def bench_batch(rows: list) -> None:
+    """A batch in one call, beside the peers' loops."""
+    batch = pairwise_distances(torch.stack([cloud("gaussian d=8", 64, seed) for seed in range(64)]))
+    inputs = list(batch.numpy())
+    loops = {name: on_all(f, inputs) for name, f in pairing_work().items() if not name.startswith(("flag", "persistent"))}
+    work = {"persistent_homology": functools.partial(persistent_homology, batch), **loops}
+    measure(rows, "pairing, a batch of 64 clouds of 64 points, gaussian d=8", work)
 
 
 def check_pairs(weights: np.ndarray) -> None:
@@ -164,7 +171,7 @@ def check_equal(loss: TopologicalLoss, x: torch.Tensor, y: torch.Tensor, peers: 
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
-# --- cubical, cost, landscapes ---------------------------------------------------------------------------------------
+# --- cubical, cost ---------------------------------------------------------------------------------------------------
 
 
 def bench_cubical(rows: list) -> None:
@@ -208,42 +215,12 @@ def bench_cost(rows: list, sizes: tuple[int, ...]) -> None:
         measure(rows, f"cost of L_topo forward + backward, n = {n}", work)
         distances = pairwise_distances(x)
         work = {"rips": functools.partial(persistent_homology, distances)}
-        for k in (4, 8, 16):
+        for k in (4, 8, 15, 16):
             work[f"knn, k = {k}"] = functools.partial(persistent_homology, knn(distances, k), essential="cap")
         measure(rows, f"cost of pairing, n = {n}", work)
 
 
-# --- graphs of many points -------------------------------------------------------------------------------------------
-
-
-def bench_sparse(rows: list, sizes: tuple[int, ...]) -> None:
-    """H0 and H1 of neighbour graphs; all have the edges already. Public calls on both sides."""
-    for n in sizes:
-        for kind, k in (*((kind, 15) for kind in CLOUDS), ("gaussian d=8", 50)):
-            graph = neighbour_graph(cloud(kind, n, 0), k)
-            matrix = as_matrix(graph)
-            work = {
-                "persistent_homology": functools.partial(persistent_homology, graph),
-                "ripser (values only)": lambda m=matrix: ripser(m, distance_matrix=True, maxdim=1),
-                "giotto-ph (values only)": lambda m=matrix: ripser_parallel(m, metric="precomputed", maxdim=1, n_threads=2),
-            }
-            check_bars(graph, matrix)
-            title = f"graph of {k} neighbours, n = {n}, {len(graph.edges)} edges, {kind}"
-            measure(rows, title, work)
-
-
-def as_matrix(graph: Graph) -> sparse.csr_matrix:
-    (i, j), values = graph.edges.numpy().T, graph.weights.numpy()
-    both = np.concatenate([i, j]), np.concatenate([j, i])
-    return sparse.coo_matrix((np.tile(values, 2), both), shape=(graph.points,) * 2).tocsr()
-
-
-def check_bars(graph: Graph, matrix: sparse.csr_matrix) -> None:
-    """What is timed is the same thing: the finite bars equal ripser's to the last float32 bit."""
-    theirs = ripser(matrix, distance_matrix=True, maxdim=1)["dgms"]
-    for ours, bars in zip(persistent_homology(graph), theirs, strict=True):
-        bars = bars[np.isfinite(bars[:, 1]) & (bars[:, 0] < bars[:, 1])].astype(np.float32)
-        np.testing.assert_array_equal(sorted(ours.points.tolist()), sorted(bars.tolist()))
+# --- landscapes ------------------------------------------------------------------------------------------------------
 
 
 def bench_landscapes(rows: list) -> None:
@@ -346,14 +323,19 @@ def main() -> int:
     print(f"{origin['processor']}, {origin['cores']} cores; " + ", ".join(f"{peer} {version(peer)}" for peer in PEERS))
     rows: list[dict] = []
     bench_pairing(rows, (64,) if options.quick else (64, 128, 256, 512))
+    bench_batch(rows)
     bench_loss(rows)
     bench_cubical(rows)
     bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
-    bench_sparse(rows, (1_000,) if options.quick else (1_000, 10_000))
+    bench_graphs(rows, (500, 1_000) if options.quick else (1_000, 3_000, 10_000, 50_000))
+    bench_large_clouds(rows, (300,) if options.quick else (1_000, 2_000))
+    bench_landmarks(rows, *((1_000, 100) if options.quick else (10_000, 500)))
+    bench_memory(rows, (1_000,) if options.quick else (10_000, 50_000))
     bench_landscapes(rows)
     bench_stages(rows)
     bench_epochs(rows, 1 if options.quick else 3)
     if not options.quick:
+        draw_scaling(rows)
         origin["packages"] |= {peer: version(peer) for peer in PEERS}
         keep("benchmarks", rows, origin)
     return 0

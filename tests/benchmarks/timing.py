@@ -15,6 +15,7 @@ import torch
 from topo_utils import paths
 from topo_utils.topology import TopologicalLoss
 
+CLOUDS = ("gaussian d=2", "gaussian d=8", "gaussian d=16", "noisy circle", "clusters")
 SECONDS = 2.5  # time for one piece of work and library, at most; at least three rounds
 
 

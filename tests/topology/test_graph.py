@@ -41,12 +41,15 @@ def by_ripser(graph: Graph) -> list[list[list[float]]]:
 
 @pytest.mark.parametrize("block", range(10))
 def test_bars_equal_ripsers_to_the_last_bit(block):
-    """Five hundred graphs in all."""
+    """Five hundred graphs in all: each alone, which is mostly full enough for a matrix, and among isolated points."""
     for seed in range(50 * block, 50 * block + 50):
         graph = random_graph(seed)
         if len(graph.edges):
-            ours = [sorted(each.points.tolist()) for each in persistent_homology(graph, essential="cap")]
-            assert ours == by_ripser(graph), f"seed {seed}"
+            wanted = by_ripser(graph)
+            for each in (graph, graph._replace(points=graph.points + 400)):
+                ours = [sorted(bars.points.tolist()) for bars in persistent_homology(each, essential="cap")]
+                isolated = [[0, end]] * (each.points - graph.points) if (end := float(graph.weights.max())) else []
+                assert ours == [sorted(wanted[0] + isolated), wanted[1]], f"seed {seed}"
 
 
 @given(st.integers(0, 10**6))
@@ -72,6 +75,24 @@ def test_critical_edges_equal_those_of_the_dense_kernel(seed):
     assert loops[0, : numbers[0]].tolist() == pairs
 
 
+def test_edges_in_any_order_give_their_own_places():
+    """By a matrix and by lists: bars are those of the sorted list, and their gradients go to the edges that they name."""
+    graph = random_graph(5)
+    for points in (graph.points, 400):
+        shuffled = torch.randperm(len(graph.edges), generator=torch.Generator().manual_seed(0))
+        weights = graph.weights[shuffled].double() + torch.rand(len(shuffled), dtype=torch.float64)
+        weights.requires_grad_()
+        edges = graph.edges[shuffled]
+
+        def ends(w, edges=edges, points=points):
+            return torch.cat([d.points.flatten() for d in persistent_homology(Graph(edges, w, points))])
+
+        assert len(ends(weights)) > 10
+        back = shuffled.argsort()
+        assert torch.equal(ends(weights), ends(weights[back], edges[back]))
+        assert torch.autograd.gradcheck(ends, weights)
+
+
 def test_more_than_a_thousand_loops_alive_at_once():
     """A complete bipartite graph of 36 and 40 points has 35 · 39 loops; edges within a side kill them."""
     first, second = np.meshgrid(np.arange(36), np.arange(36, 76), indexing="ij")
@@ -79,8 +100,8 @@ def test_more_than_a_thousand_loops_alive_at_once():
     within = np.array([(i, i + 1) for i in range(35)])
     stream = np.random.default_rng(0)
     weights = np.r_[stream.random(len(across)), 1 + stream.random(len(within))].astype(np.float32)
-    graph = Graph(torch.from_numpy(np.r_[across, within]), torch.from_numpy(weights), 76)
-    alone = Graph(graph.edges[: len(across)], graph.weights[: len(across)], 76)
+    graph = Graph(torch.from_numpy(np.r_[across, within]), torch.from_numpy(weights), 400)
+    alone = Graph(graph.edges[: len(across)], graph.weights[: len(across)], 400)
     born = persistent_homology(alone, essential="cap")[1]
     assert len(born.points) == 35 * 39 - 1, "all but the one that is born with the last edge"
     loops = persistent_homology(graph, essential="cap")[1].points

@@ -20,6 +20,7 @@ from topo_utils.topology.filtrations import Graph, check_graph
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
+_FULL = 20  # where at least one pair in so many is an edge, rows of a matrix are faster than lists, and as small
 VERTEX = NEVER = -1  # in place of an edge: born with a vertex, at 0; never dies
 
 
@@ -146,14 +147,32 @@ def persistent_homology(
 
 def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
     """Critical edges of the bars of a graph, by their places in its list; one pairing a dimension."""
+    edges, weights = graph.edges.cpu().numpy(), graph.weights.detach().cpu().numpy()
+    few = _FULL * 2 * len(edges) < graph.points**2
+    return (_by_lists if few else _by_matrix)(edges, weights, graph.points, max_dimension)
+
+
+def _by_matrix(edges: np.ndarray, weights: np.ndarray, points: int, max_dimension: int) -> list[Pairing]:
+    places = edges[:, 0] * points + edges[:, 1]
+    matrix = np.full((1, points, points), np.inf, weights.dtype)
+    matrix[0, edges[:, 0], edges[:, 1]] = matrix[0, edges[:, 1], edges[:, 0]] = weights
+    matrix[0, np.arange(points), np.arange(points)] = 0
+    order = np.argsort(places)
+    found = _pair_with_flag(matrix, max_dimension)
+    where = [np.searchsorted(places[order], np.maximum(cells, places.min(initial=0))) for cells, _ in found]
+    return [
+        Pairing(np.where(cells < 0, cells, order[at]), counts) for at, (cells, counts) in zip(where, found, strict=True)
+    ]
+
+
+def _by_lists(edges: np.ndarray, weights: np.ndarray, points: int, max_dimension: int) -> list[Pairing]:
     from topo_utils.topology import _flag, _graph  # here: numba takes a second to import
 
-    edges, weights = graph.edges.cpu().numpy(), graph.weights.detach().cpu().numpy()
-    order = _flag.order_of(edges[:, 0] * graph.points + edges[:, 1], weights)
-    first, second = np.ascontiguousarray(edges[order].T, np.int32)
-    forest, births, deaths = (each.astype(int) for each in _graph.cycles(graph.points, first, second, max_dimension > 0))
+    order = _flag.order_of(edges[:, 0] * points + edges[:, 1], weights)
+    first, second = (edges[:, side].astype(np.int32)[order] for side in (0, 1))
+    forest, births, deaths = (each.astype(int) for each in _graph.cycles(points, first, second, max_dimension > 0))
     values = weights[order]
-    components = np.full((graph.points - (values[forest] == 0).sum(), 2), VERTEX)
+    components = np.full((points - (values[forest] == 0).sum(), 2), VERTEX)
     forest = forest[values[forest] > 0]
     components[: len(forest), 1] = order[forest]
     lasts = (deaths < 0) | (values[deaths] > values[births])
