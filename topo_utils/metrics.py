@@ -38,6 +38,8 @@ def _diagrams(dimension: int) -> dict[str, Metric]:
     unit, metrics = "mean distances of training items", {}
     for name, title in names.items():
         metrics |= _with_error(f"{name}_h{dimension}", f"{title} distance {{}}, H{dimension}", unit, "lower")
+    graph = f"sliced Wasserstein distance of the diagrams of whole neighbour graphs {{}}, H{dimension}"
+    metrics |= _with_error(f"graph_h{dimension}", graph, "feature distances a point", "lower")
     energy = f"energy distance of landscapes {{}}, H{dimension}"
     return metrics | _with_error(f"landscape_energy_h{dimension}", energy, "squared landscapes", "lower")
 
@@ -189,6 +191,7 @@ METRICS: dict[str, Metric] = {
     "confident_samples": Metric("samples the judge is at least 90 % sure of", "share", "higher"),
     **_diagrams(0),
     **_diagrams(1),
+    "graph_n": Metric("points in each of the neighbour graphs", "points", None),
     "bottleneck_n": Metric("points in each cloud of the diagram distances", "points", None),
     # samples of one domain
     "valid": Metric("valid molecules among the samples, before any repair", "share", "higher"),

@@ -337,3 +337,58 @@ def test_bad_clouds_of_the_energy_form_are_named():
         evaluation.landscape_energy(torch.randn(9, 2), torch.randn(9, 2), 5)
     with pytest.raises(ValueError, match="real: wanted finite"):
         evaluation.landscape_energy(torch.full((9, 2), torch.nan), torch.randn(9, 2), 3)
+
+
+# --- whole neighbour graphs
+
+
+def test_graph_distances_are_persims_of_graphs_that_are_drawn_whole():
+    """As many points as there are, so that only the halving is drawn: with 4 real ones there are three halvings."""
+    real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.0], [2.0]])
+    found = evaluation.graph_distances(real, generated, neighbours=1, draws=40)
+    assert found["graph_n"] == 2
+    # graphs of one edge; each has a bar (0, its length) and one that ends with the longest of the three edges
+    halvings = [([0, 1], [3, 7]), ([0, 3], [1, 7]), ([0, 7], [1, 3])]
+    lengths = [(abs(a[0] - a[1]), abs(b[0] - b[1])) for a, b in halvings]
+    values = []
+    for first, second in [*lengths, *(pair[::-1] for pair in lengths)]:
+        end = max(first, second, 2)
+        bars = [np.array([[0, length], [0, end]], float) for length in (first, 2, second)]
+        values.append([persim.sliced_wasserstein(bars[0], other) / 2 for other in bars[1:]])
+    for end, wanted in zip(("", "_floor"), np.mean(values, axis=0), strict=True):
+        assert abs(found[f"graph_h0{end}"] - wanted) < 4 * found[f"graph_h0{end}_standard_error"]
+    assert found["graph_h1"] == 0
+
+
+def test_thousands_of_points_tell_apart_what_small_clouds_do_not():
+    """Of a plane and of one that is a hundredth thick: the distance stands out of its floor the more, the more points."""
+    stream = torch.Generator().manual_seed(0)
+    plane = torch.cat([torch.rand(6000, 2, generator=stream), torch.zeros(6000, 1)], 1)
+    thick = plane[:3000] + 0.01 * torch.randn(3000, 3, generator=stream)
+    ratios = []
+    for points in (128, 3000):
+        found = evaluation.graph_distances(plane, thick, points, neighbours=8, draws=3)
+        assert found["graph_n"] == points
+        ratios.append(found["graph_h0"] / found["graph_h0_floor"])
+    assert ratios[0] < 2
+    assert ratios[1] > 4
+    fresh = torch.cat([torch.rand(3000, 2, generator=stream), torch.zeros(3000, 1)], 1)
+    same = evaluation.graph_distances(plane, fresh, neighbours=8, draws=3)
+    assert all(same[f"graph_h{h}"] < 2 * same[f"graph_h{h}_floor"] for h in (0, 1))
+
+
+def test_graph_distances_depend_on_the_seed_alone_and_name_bad_arguments():
+    real, generated = torch.randn(60, 3), torch.randn(40, 3)
+    found = evaluation.graph_distances(real, generated, neighbours=4, seed=2)
+    assert found == evaluation.graph_distances(real, generated, neighbours=4, seed=2)
+    assert found != evaluation.graph_distances(real, generated, neighbours=4, seed=3)
+    ends = ("", "_floor", "_standard_error", "_floor_standard_error")
+    assert found.keys() == {f"graph_h{h}{end}" for h in (0, 1) for end in ends} | {"graph_n"}
+    for wrong, message in (
+        ({"points": 1}, "points: wanted at least 2"),
+        ({"neighbours": 30}, "neighbours: wanted 1 <= neighbours < 30"),
+        ({"draws": 1}, "draws: wanted at least 2"),
+        ({"generated": torch.full((9, 3), torch.nan)}, "generated: wanted finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluation.graph_distances(**({"real": real, "generated": generated} | wrong))

@@ -10,7 +10,7 @@ from ripser import ripser
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.transform import Rotation
 
-from topo_utils.topology import knn, pairwise_distances, persistent_homology
+from topo_utils.topology import Graph, knn, pairwise_distances, persistent_homology
 
 
 def bars(diagram):
@@ -235,3 +235,19 @@ def test_unknown_options_are_named(option, message):
 def test_bad_weights_are_named():
     with pytest.raises(ValueError, match="weights: wanted a symmetric matrix"):
         persistent_homology(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_bars_that_never_die_end_where_it_is_said(sparse):
+    """Two edges of a path, and a point apart: by hand."""
+    matrix = torch.full((4, 4), torch.inf).fill_diagonal_(0)
+    matrix[0, 1] = matrix[1, 0] = 1
+    matrix[1, 2] = matrix[2, 1] = 3
+    weights = Graph(torch.tensor([[0, 1], [1, 2]]), torch.tensor([1.0, 3.0]), 4) if sparse else matrix
+    for end, deaths in ((None, [1, 3, 3, 3]), (5.0, [1, 3, 5, 5]), (2.0, [1, 2, 2, 3]), (0.0, [1, 3])):
+        (components,) = persistent_homology(weights, max_dimension=0, essential="cap", end=end)
+        assert sorted(components.points[:, 1].tolist()) == deaths
+    with pytest.raises(ValueError, match="essential: wanted one of 'cap', got 'drop'"):
+        persistent_homology(weights, end=2.0)
+    with pytest.raises(ValueError, match="end: wanted a finite number >= 0, got -1"):
+        persistent_homology(weights, essential="cap", end=-1)

@@ -18,7 +18,7 @@ from topo_utils.evaluation.masks import betti_scores
 from topo_utils.evaluation.neighbours import latent_quality, neighbourhoods_kept
 from topo_utils.evaluation.ood import ood_detection
 from topo_utils.evaluation.samples import sample, sample_quality
-from topo_utils.evaluation.topology import diagram_distances, landscape_energy
+from topo_utils.evaluation.topology import diagram_distances, graph_distances, landscape_energy
 from topo_utils.models.features import Autoencoder, Classifier, Identity, features_of
 from topo_utils.models.inception import Inception
 from topo_utils.models.priors import Aggregate
@@ -35,6 +35,7 @@ __all__ = [
     "evaluate_samples",
     "feature_distances",
     "frechet_distance",
+    "graph_distances",
     "interpolation_quality",
     "kernel_distance",
     "landscape_energy",

@@ -15,9 +15,11 @@ from topo_utils.topology import (
     Diagram,
     bottleneck,
     landscape,
+    neighbour_graph,
     pairwise_distances,
     persistent_homology,
     rips,
+    sliced_wasserstein,
     wasserstein,
 )
 from topo_utils.topology.checks import check_count
@@ -138,8 +140,72 @@ def landscape_energy(
         for h, (wanted, *others) in enumerate(zip(*map(_diagrams, (first, *clouds.values())), strict=True)):
             for suffix, compared in zip(clouds, others, strict=True):
                 found.setdefault(f"landscape_energy_h{h}{suffix}", []).append(_energy(*_curves(wanted, compared)))
+    return _with_errors(found)
+
+
+@torch.no_grad()
+def graph_distances(
+    real: Float[Tensor, "n d"],
+    generated: Float[Tensor, "m d"],
+    points: int = 5000,
+    neighbours: int = 15,
+    draws: int = 5,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Distances of the diagrams of thousands of real and generated features at once, by neighbour graphs; their floors.
+
+    The clouds of :func:`diagram_distances` are small, and their floor is as large as the differences that are sought. Here
+    each draw takes two disjoint sets of real features and one of generated ones, as large as can be, and compares the
+    diagrams of their graphs by the sliced Wasserstein distance, a point. Bars that never die end where the last edge of
+    the three graphs enters.
+
+    Parameters
+    ----------
+    real, generated
+        Features, finite, of one dimension.
+    points
+        Features in a graph, at most; no more than half the real ones and all the generated ones are taken.
+    neighbours
+        Of each point, see :func:`~topo_utils.topology.neighbour_graph`; fewer than there are points.
+    draws
+        Number of draws, at least 2.
+    seed
+        Of the streams that draw real and generated features.
+
+    Returns
+    -------
+    dict
+        ``graph_h0``, ``graph_h1``, their ``..._floor``, for each its ``..._standard_error`` (of draws from these features:
+        where they are all taken, of how they are halved); and ``graph_n``, the number of points.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not as described.
+    """
+    check_features(real, generated)
+    check_count("points", points, 2)
+    check_count("draws", draws, 2)
+    size = min(points, len(real) // 2, len(generated))
+    check_count("neighbours", neighbours, below=max(size, 2))
+    stream, other = generator(seed, "graphs", "real"), generator(seed, "graphs", "generated")
+    found: dict[str, list[float]] = {}
+    for _ in range(draws):
+        first, second = real[_drawn(len(real), 2 * size, 1, stream)[0]].split(size)
+        clouds = {"": generated[_drawn(len(generated), size, 1, other)[0]], "_floor": second}
+        graphs = [neighbour_graph(cloud, neighbours) for cloud in (first, *clouds.values())]
+        end = max(float(graph.weights.max()) for graph in graphs)
+        wanted, *others = (persistent_homology(graph, essential="cap", end=end) for graph in graphs)
+        for suffix, compared in zip(clouds, others, strict=True):
+            for h, pair in enumerate(zip(wanted, compared, strict=True)):
+                found.setdefault(f"graph_h{h}{suffix}", []).append(sliced_wasserstein(*pair).item() / size)
+    return _with_errors(found) | {"graph_n": size}
+
+
+def _with_errors(found: dict[str, list[float]]) -> dict[str, float]:
+    """Means over the draws, and their standard errors."""
     values = {name: torch.tensor(each, dtype=torch.float64) for name, each in found.items()}
-    errors = {f"{name}_standard_error": each.std().item() / math.sqrt(HALVINGS) for name, each in values.items()}
+    errors = {f"{name}_standard_error": each.std().item() / math.sqrt(len(each)) for name, each in values.items()}
     return {name: each.mean().item() for name, each in values.items()} | errors
 
 

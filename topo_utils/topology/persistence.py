@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topo_utils.topology.checks import check_count, check_dtype, check_floating, check_option, check_weights
+from topo_utils.topology.checks import (
+    check_count,
+    check_dtype,
+    check_floating,
+    check_number,
+    check_option,
+    check_weights,
+)
 from topo_utils.topology.filtrations import Graph, check_graph
 
 if TYPE_CHECKING:
@@ -101,7 +108,11 @@ class Pairing(NamedTuple):
 
 
 def persistent_homology(
-    weights: Float[Tensor, "*batch n n"] | Graph, max_dimension: int = 1, essential: str = "drop", backend: str = "flag"
+    weights: Float[Tensor, "*batch n n"] | Graph,
+    max_dimension: int = 1,
+    essential: str = "drop",
+    backend: str = "flag",
+    end: float | None = None,
 ) -> list[Diagram]:
     """Persistence diagrams of the flag filtration with the given edge weights, over the field with two elements.
 
@@ -115,13 +126,16 @@ def persistent_homology(
     max_dimension
         0 for connected components only, 1 for loops too; with ``backend="ripser"`` 2 and more for voids and so on.
     essential
-        What becomes of bars that never die: ``"drop"`` leaves them out, ``"cap"`` lets them end at the cloud's largest
-        finite edge weight (a constant: no gradient flows through it).
+        What becomes of bars that never die: ``"drop"`` leaves them out, ``"cap"`` lets them end at ``end`` (a constant: no
+        gradient flows through it), and leaves out those that are born no earlier.
     backend
         ``"flag"``: this project's kernel (:mod:`topo_utils.topology._flag`), exact in float32 and float64, on all cores;
         its first use on a machine compiles it, which takes a while; later ones read the compiled code.
         ``"ripser"``: Bauer, J. Appl. Comput. Topol. 5, 2021, whose values are float32: weights that agree in float32 are
         tied, and a bar may then name any of them as its critical edge.
+    end
+        Of bars that never die, with ``essential="cap"``. None: each cloud's largest finite edge weight; give a number where
+        diagrams of several clouds are compared.
 
     Returns
     -------
@@ -138,11 +152,14 @@ def persistent_homology(
     check_option("backend", backend, ("flag",) if sparse else tuple(_BACKENDS))
     check_option("essential", essential, ("drop", "cap"))
     check_count("max_dimension", max_dimension, 0)
+    if end is not None:
+        check_number("end", end, least=0)
+        check_option("essential", essential, ("cap",))
     if backend == "flag" and max_dimension > 1:
         raise ValueError(f"max_dimension: wanted 0 or 1 (more with backend='ripser'), got {max_dimension}")
     if sparse:
-        return gather(weights.weights, _graph_pairings(weights, max_dimension), essential)
-    return flag_diagrams(weights, max_dimension, essential, backend)
+        return gather(weights.weights, _graph_pairings(weights, max_dimension), essential, end)
+    return flag_diagrams(weights, max_dimension, essential, backend, end)
 
 
 def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
