@@ -26,9 +26,12 @@ napoleon_google_docstring = False
 
 # formulas are drawn by one file that comes with a package: the pages ask no other host for anything
 html_theme = "sphinx_book_theme"
+html_favicon = "favicon.svg"  # else browsers ask for one that is not there
+html_context = {"default_mode": "auto"}  # else each first visit is an error in the browser's console
 html_theme_options = {"use_download_button": False, "use_fullscreen_button": False, "show_toc_level": 2}
 package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
-html_static_path = [str(package / "static" / "mathjax" / "tex-svg-full.js")]
+html_static_path = [str(package / "static" / "mathjax" / "tex-svg-full.js"), "book.css"]
+html_css_files = ["book.css"]
 mathjax_path = "tex-svg-full.js"
 
 
@@ -43,5 +46,6 @@ def without_fields(app, what, name, obj, skip, options):
 
 
 def setup(app):
+    app.set_html_assets_policy("always")  # headings with formulas stand in the margin of every page
     app.connect("autodoc-process-docstring", without_stars)
     app.connect("autodoc-skip-member", without_fields)
