@@ -16,7 +16,7 @@ REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) notebooks/15_results_repo
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help env lab run test unit nbtest sweep sweep-status slurm-test report notebooks qm9 bench book browser-test mutants lint lock clean
+.PHONY: help env lab run test unit nbtest sweep sweep-status slurm-test report notebooks qm9 bench book slides browser-test mutants lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -81,7 +81,12 @@ book: $(READY) ## the course and the reference as pages: build/book/book/index.h
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -c notebooks/book notebooks build/book
 	@echo "open build/book/book/index.html"
 
-browser-test: book ## open every page of the book, and two notebooks in JupyterLab, in a real browser (chromium in the path)
+slides: $(READY) ## slides of notebooks 01 to 04: build/slides/01_persistent_homology.html and so on
+	uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --no-build-isolation -e '.[book]'
+	$(BIN)/python notebooks/book/slides.py build/slides
+
+browser-test: book slides ## open every page and slide, and two notebooks in JupyterLab, in a real browser (chromium in the path)
 	uv=$$(command -v uv || echo $(BIN)/uv); \
 	$$uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --no-build-isolation -e '.[browser]'
 	$(BIN)/python -m pytest -q tests/browser/pages.py tests/browser/lab.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 import nbformat
@@ -44,3 +45,21 @@ def test_the_questions_name_the_sections_that_answer_them():
         headings = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
         for number in re.findall(r"\d+", sections):
             assert any(line.startswith(f"## {number} ") for line in headings), (name, number)
+
+
+def test_slides_have_the_figures_formulas_and_questions_and_no_code():
+    spec = importlib.util.spec_from_file_location("slides", NOTEBOOKS / "book" / "slides.py")
+    slides = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(slides)
+    for name in slides.SHOWN:
+        notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        shown = [slide for section in slides.slides_of(notebook) for slide in section]
+        asked = sum("*Predict" in slide for slide in shown), sum("*Answer" in slide for slide in shown)
+        assert asked[0] == len(re.findall(r"\*Predict", text.split("## Check yourself")[0]))
+        assert asked[1] >= asked[0]
+        assert sum("<img" in slide for slide in shown) >= 5
+        assert sum("$$" in slide for slide in shown) == len([b for b in re.split(r"\n\s*\n", text) if "$$" in b])
+        assert len(shown) == len(set(shown))
+        assert shown[-1].startswith(slides.LAST)
+        assert "import " not in "".join(shown)

@@ -62,6 +62,9 @@ def test_the_published_notebook_is_the_one_that_was_executed(path):
 def test_cells_are_short_and_the_parameters_literal(path):
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert statistics.median(len(source.splitlines()) for source in code) <= 12
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" not in cell.metadata.get("tags", [])]
+    long = [cell.source for cell in cells if cell.cell_type == "code" and len(cell.source.splitlines()) > 25]
+    assert not long, "a reader loses the thread"
     tags = [tag for cell in nbformat.read(path, as_version=4).cells for tag in cell.metadata.get("tags", [])]
     assert tags.count("parameters") == 1
     assert runs.declared_parameters(path)

@@ -328,7 +328,7 @@ def main() -> int:
     bench_cubical(rows)
     bench_cost(rows, (32, 64) if options.quick else (32, 64, 128, 256, 512))
     bench_graphs(rows, (500, 1_000) if options.quick else (1_000, 3_000, 10_000, 50_000))
-    bench_large_clouds(rows, (300,) if options.quick else (1_000, 2_000))
+    bench_large_clouds(rows, (300,) if options.quick else (500, 1_000))
     bench_landmarks(rows, *((1_000, 100) if options.quick else (10_000, 500)))
     bench_memory(rows, (1_000,) if options.quick else (10_000, 50_000))
     bench_landscapes(rows)

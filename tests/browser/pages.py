@@ -1,7 +1,8 @@
-"""Every page of the book in a browser, wide and narrow: nothing fails, nothing is fetched elsewhere, nothing sticks out."""
+"""Every page of the book and every slide in a browser: nothing fails, nothing is fetched elsewhere, nothing sticks out."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import re
@@ -12,9 +13,9 @@ import pytest
 
 from topo_utils.paths import NOTEBOOKS
 
-BOOK = NOTEBOOKS.parent / "build" / "book"
+BOOK, SLIDES = (NOTEBOOKS.parent / "build" / name for name in ("book", "slides"))
 PAGES = sorted(str(page) for page in (page.relative_to(BOOK) for page in BOOK.rglob("*.html")) if page.parts[0][0] != "_")
-WIDTHS = (1280, 400)
+WIDTHS = [(BOOK, 1280), (BOOK, 400)]
 LEFT = "net::ERR_ABORTED"  # the reader went on before a file had come
 
 
@@ -24,19 +25,27 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def site():
-    if not PAGES:
-        pytest.skip("no book: make book builds it")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=BOOK)) as server:
+def served():
+    """Addresses of folders."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda folder: stack.enter_context(_server(folder)))
+
+
+@contextlib.contextmanager
+def _server(folder):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
 @pytest.fixture
-def opened(browser, site, request):
+def opened(browser, served, request):
     """Open a page at a width; what went wrong meanwhile is an error at the end."""
-    context = browser.new_context(viewport={"width": getattr(request, "param", 1280), "height": 900})
+    folder, width = getattr(request, "param", (BOOK, 1280))
+    assert folder.exists(), "make book and make slides come before this"
+    site = served(folder)
+    context = browser.new_context(viewport={"width": width, "height": 900})
     page, wrong = context.new_page(), []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -57,7 +66,7 @@ def _elsewhere(url: str, site: str) -> bool:
     return urlparse(url).scheme in ("http", "https") and not url.startswith(site)
 
 
-@pytest.mark.parametrize("opened", WIDTHS, indirect=True)
+@pytest.mark.parametrize("opened", WIDTHS, indirect=True, ids=["wide", "narrow"])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole(opened, name):
     page = opened(name)
@@ -72,7 +81,7 @@ def test_a_page_is_whole(opened, name):
     assert sticks_out <= 0, f"{sticks_out} pixels are beyond the window"
 
 
-@pytest.mark.parametrize("opened", WIDTHS, indirect=True)
+@pytest.mark.parametrize("opened", WIDTHS, indirect=True, ids=["wide", "narrow"])
 def test_wide_things_can_be_scrolled_to(opened):
     """Formulas and tables that are wider than the column have a scroll bar of their own."""
     for name in ("04_the_regularizer.html", "15_results_report.html"):
@@ -85,6 +94,23 @@ def test_wide_things_can_be_scrolled_to(opened):
             }).map(thing => thing.textContent.slice(0, 60))"""
         )
         assert not hidden
+
+
+@pytest.mark.parametrize("opened", [(SLIDES, 1280)], indirect=True)
+@pytest.mark.parametrize("name", sorted(page.name for page in SLIDES.glob("*.html")))
+def test_a_slide_holds_what_is_on_it(opened, name):
+    page = opened(name)
+    page.evaluate("MathJax.startup.promise")
+    assert page.locator("mjx-container").count()
+    assert not page.locator("mjx-merror").count()
+    too_long = page.evaluate(
+        """() => Reveal.getSlides().filter(slide => {
+            const at = Reveal.getIndices(slide);
+            Reveal.slide(at.h, at.v);
+            return slide.scrollHeight > 800 || slide.scrollWidth > 1280;
+        }).map(slide => `${slide.scrollWidth} x ${slide.scrollHeight}: ${slide.textContent.slice(0, 60)}`)"""
+    )
+    assert not too_long
 
 
 def test_the_search_finds_landscapes(opened):

@@ -110,8 +110,9 @@ def _pair_clouds(orders, absent, loops_too):
     total = loop_total = 0
     for cloud in range(clouds):
         order = orders[cloud]
-        if _is_sparse(order, absent):
-            forest, candidates, deaths = _pair_sparse(order, absent, loops_too)
+        present = _entries(order, absent)
+        if _SPARSE * (present - n) < n * n:
+            forest, candidates, deaths = _pair_sparse(order, absent, (present - n) // 2, loops_too)
         else:
             radius = _enclosing_radius(order, absent)
             forest, candidates = _spanning_forest(order, _lune_free_edges(order, radius, absent))
@@ -143,20 +144,20 @@ def _pair_clouds(orders, absent, loops_too):
 
 
 @compiled
-def _is_sparse(order, absent):
-    n = len(order)
+def _entries(order, absent):
+    """Number of finite entries, those of the diagonal among them."""
     present = 0
-    for i in range(n):
-        for j in range(n):
+    for i in range(len(order)):
+        for j in range(len(order)):
             present += order[i, j] < absent
-    return _SPARSE * (present - n) < n * n
+    return present
 
 
 @compiled
-def _pair_sparse(order, absent, loops_too):
+def _pair_sparse(order, absent, count, loops_too):
     """Edges of the forest, those that begin loops and those that end them, as lists of neighbours give them."""
     low, high = order.dtype.type(-1), order.dtype.type(absent - 1)
-    edges = _edges_between(order, low, high)
+    edges = _edges_between(order, low, high, count)
     first, second = np.empty(len(edges), np.int32), np.empty(len(edges), np.int32)
     for edge in range(len(edges)):
         first[edge], second[edge] = _ends(edges[edge])
@@ -324,10 +325,10 @@ def _sorted(values, edges, largest):
 
 
 @compiled
-def _edges_between(order, low, high):
-    """Edges longer than low and no longer than high, in order."""
+def _edges_between(order, low, high, most):
+    """Edges longer than low and no longer than high, of which there are so many at most, in order."""
     n = len(order)
-    values = np.empty(n * (n - 1) // 2 + 1, order.dtype)
+    values = np.empty(most + 1, order.dtype)
     edges = np.empty(len(values), np.int64)
     count = 0
     for i in range(n):
@@ -384,7 +385,7 @@ def _deaths(order, candidates, shortest, radius):
     i, j = _ends(candidates[-1])
     high = _first_stop(order, order[i, j], radius)
     while low < radius and dead < loops:
-        edges = _edges_between(order, low, high)
+        edges = _edges_between(order, low, high, n * (n - 1) // 2)
         position = 0
         while dead < loops:
             position, born, k = _advance(edges, position, born, dead, neighbours, witness, joined, rest, part, frontier)

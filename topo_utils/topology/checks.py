@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,16 +64,20 @@ def check_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: wanted finite values, got {x[where].item()} at {where} ({int(bad.sum())} such values)")
 
 
-def check_weights(name: str, weights: Tensor) -> None:
-    """Raise unless ``weights`` is ``(*batch, n, n)``, symmetric, non-negative, zero on the diagonal; +inf is no edge."""
+def check_weights(name: str, weights: Tensor) -> np.ndarray:
+    """Raise unless ``weights`` is ``(*batch, n, n)``, symmetric, non-negative, zero on the diagonal; +inf is no edge.
+
+    Returns them on the host, all batch dimensions in one.
+    """
     check_floating(name, weights)
     if weights.ndim < 2 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 2:
         raise ValueError(f"{name}: wanted the shape (*batch, n, n) with n >= 2, got {tuple(weights.shape)}")
     from topo_utils.topology import _weights  # here: numba takes a second to import
 
-    values = weights.detach()
-    if not _weights.are_sound(on_host(values)):
-        _name_fault(name, values)
+    values = on_host(weights)
+    if not _weights.are_sound(values):
+        _name_fault(name, weights.detach())
+    return values
 
 
 def _name_fault(name: str, values: Tensor) -> None:

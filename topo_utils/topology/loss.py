@@ -171,8 +171,8 @@ class TopologicalLoss(nn.Module):
             if self.filtration in IMAGES:
                 return cubical_persistence(cloud, sublevel=self.filtration == "sublevel")[: self.dimensions]
             if self.filtration in GRAPH:
-                check_weights(name, cloud)
-                return flag_diagrams(cloud, self.dimensions - 1, essential="cap", end=self._end())
+                host = check_weights(name, cloud)
+                return flag_diagrams(cloud, host, self.dimensions - 1, essential="cap", end=self._end())
             return self._diagrams_of_points(name, cloud)
 
     def _diagrams_of_points(self, name: str, cloud: Tensor) -> list[Diagram]:

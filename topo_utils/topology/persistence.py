@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from topo_utils.topology._autograd import on_host
 from topo_utils.topology.checks import (
     check_count,
     check_dtype,
@@ -148,7 +149,7 @@ def persistent_homology(
         ``weights`` is not such a matrix, or an option has an unknown value.
     """
     sparse = isinstance(weights, Graph)
-    (check_graph if sparse else check_weights)("weights", weights)
+    host = (check_graph if sparse else check_weights)("weights", weights)
     check_option("backend", backend, ("flag",) if sparse else tuple(_BACKENDS))
     check_option("essential", essential, ("drop", "cap"))
     check_count("max_dimension", max_dimension, 0)
@@ -159,7 +160,7 @@ def persistent_homology(
         raise ValueError(f"max_dimension: wanted 0 or 1 (more with backend='ripser'), got {max_dimension}")
     if sparse:
         return gather(weights.weights, _graph_pairings(weights, max_dimension), essential, end)
-    return flag_diagrams(weights, max_dimension, essential, backend, end)
+    return flag_diagrams(weights, host, max_dimension, essential, backend, end)
 
 
 def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
@@ -198,16 +199,16 @@ def _by_lists(edges: np.ndarray, weights: np.ndarray, points: int, max_dimension
 
 
 def flag_diagrams(
-    weights: Tensor, max_dimension: int, essential: str, backend: str = "flag", end: float | None = None
+    weights: Tensor, host: np.ndarray, max_dimension: int, essential: str, backend: str = "flag", end: float | None = None
 ) -> list[Diagram]:
-    """:func:`persistent_homology` of weights that are known to be sound; ``end`` as in :func:`gather`."""
-    return gather(weights.flatten(-2), flag_pairings(weights, max_dimension, backend), essential, end)
+    """:func:`persistent_homology` of weights that are known to be sound, and are on the host, too; ``end`` as there."""
+    pairings = _BACKENDS[backend](host, max_dimension)
+    return _diagrams(weights.flatten(-2), host.reshape(len(host), -1), pairings, essential, end)
 
 
-def flag_pairings(weights: Tensor, max_dimension: int, backend: str = "flag") -> list[Pairing]:
+def flag_pairings(weights: Tensor, max_dimension: int) -> list[Pairing]:
     """Critical edges of the bars of clouds ``(*batch, n, n)``, all batch dimensions in one; one pairing a dimension."""
-    n = weights.shape[-1]
-    return _BACKENDS[backend](weights.detach().reshape(-1, n, n).cpu().numpy(), max_dimension)
+    return _pair_with_flag(on_host(weights), max_dimension)
 
 
 def gather(values: Tensor, pairings: list[Pairing], essential: str, end: float | None = None) -> list[Diagram]:
@@ -215,22 +216,37 @@ def gather(values: Tensor, pairings: list[Pairing], essential: str, end: float |
 
     With ``essential="cap"`` bars that never die end at ``end``; None: at the largest finite value of their cloud.
     """
+    host = values.detach().reshape(math.prod(values.shape[:-1]), values.shape[-1])
+    return _diagrams(values, host.contiguous().cpu().numpy(), pairings, essential, end)
+
+
+def _diagrams(
+    values: Tensor, host: np.ndarray, pairings: list[Pairing], essential: str, end: float | None
+) -> list[Diagram]:
+    """:func:`gather`, given the values ``(clouds, cells)`` on the host, too.
+
+    A torch function takes longer than all of this does for a small cloud, so that there are few.
+    """
     from topo_utils.topology import _weights  # here: numba takes a second to import
 
-    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
-    host = flat.detach().contiguous().cpu().numpy()
+    batch = tuple(values.shape[:-1])
     cap = essential == "cap"
     ends = np.full(len(host), end or 0, host.dtype) if end is not None or not cap else _weights.largest_finite(host)
     found = [_weights.bars(host, cells, counts, cap, ends) for cells, counts in pairings]
-    if torch.is_grad_enabled() and flat.requires_grad:
-        all_points = _BirthsAndDeaths.apply(flat, [cells for cells, _, _ in found], [points for _, points, _ in found])
-    else:
-        all_points = [torch.from_numpy(points).to(flat.device) for _, points, _ in found]
-    batch = values.shape[:-1]
+    masks = [_tensor(mask.reshape(*batch, mask.shape[1]), values) for *_, mask in found]
+    if torch.is_grad_enabled() and values.requires_grad:
+        flat = values.reshape(len(host), values.shape[-1])
+        points = _BirthsAndDeaths.apply(flat, [cells for cells, _, _ in found], [points for _, points, _ in found])
+        return [Diagram(each.view(*mask.shape, 2), mask) for each, mask in zip(points, masks, strict=True)]
     return [
-        Diagram(points.view(*batch, *points.shape[1:]), torch.from_numpy(mask).to(flat.device).view(*batch, mask.shape[1]))
-        for points, (_, _, mask) in zip(all_points, found, strict=True)
+        Diagram(_tensor(points.reshape(*mask.shape, 2), values), mask)
+        for (_, points, _), mask in zip(found, masks, strict=True)
     ]
+
+
+def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor if like.device.type == "cpu" else tensor.to(like.device)
 
 
 class _BirthsAndDeaths(torch.autograd.Function):
