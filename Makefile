@@ -16,7 +16,7 @@ REPORT := $(wildcard notebooks/[0-9][0-9]_exp_*.ipynb) notebooks/15_results_repo
 # threads that wait spin by default, and stall each other when the machine has other work: several times slower was seen
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help env lab run test unit nbtest sweep sweep-status slurm-test report notebooks qm9 bench book slides browser-test mutants lint lock clean
+.PHONY: help env lab run test unit nbtest sweep sweep-status slurm-test report notebooks qm9 bench book test-oldest test-newest slides browser-test mutants lint lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -80,6 +80,20 @@ book: $(READY) ## the course and the reference as pages: build/book/book/index.h
 	$$uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --no-build-isolation -e '.[book]'
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -c notebooks/book notebooks build/book
 	@echo "open build/book/book/index.html"
+
+# the unit tests with other packages than the locked ones, in an environment of their own
+define with_versions
+	uv=$$(command -v uv || echo $(BIN)/uv); \
+	$$uv venv --quiet --clear --python "$$(command -v $(PYTHON))" build/$(1); \
+	$$uv pip install --quiet --python build/$(1)/bin/python --resolution $(2) -e '.[dev,sweep]'; \
+	build/$(1)/bin/python -m pytest -n auto --dist worksteal tests
+endef
+
+test-oldest: $(READY) ## the unit tests with the oldest packages that pyproject.toml allows, in build/oldest
+	$(call with_versions,oldest,lowest-direct)
+
+test-newest: $(READY) ## the unit tests with the newest packages that pyproject.toml allows, in build/newest
+	$(call with_versions,newest,highest)
 
 slides: $(READY) ## slides of notebooks 01 to 04: build/slides/01_persistent_homology.html and so on
 	uv=$$(command -v uv || echo $(BIN)/uv); \

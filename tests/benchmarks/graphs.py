@@ -157,7 +157,7 @@ def draw_scaling(rows: list) -> None:
             print(f"{library}, k = {k}: time goes with edges to the power {slope:.2f}")
             axis.loglog(edges, times, style, marker=marker, color=colour, label=f"{library}, k = {k}: slope {slope:.2f}")
     axis.set(xlabel="edges", ylabel="ms", title="H0 and H1 of neighbour graphs, Gaussian points in dimension 8")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left")
     with paths.atomic(paths.RESULTS / "benchmarks-graphs.png") as scratch:
         figure.savefig(scratch, format="png", dpi=150)
     plt.close(figure)
