@@ -157,7 +157,7 @@ def draw_scaling(rows: list) -> None:
             print(f"{library}, k = {k}: time goes with edges to the power {slope:.2f}")
             axis.loglog(edges, times, style, marker=marker, color=colour, label=f"{library}, k = {k}: slope {slope:.2f}")
     axis.set(xlabel="edges", ylabel="ms", title="H0 and H1 of neighbour graphs, Gaussian points in dimension 8")
-    axis.legend(fontsize=7, loc="upper left")
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))  # beside it, where it hides no line
     with paths.atomic(paths.RESULTS / "benchmarks-graphs.png") as scratch:
-        figure.savefig(scratch, format="png", dpi=150)
+        figure.savefig(scratch, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+FEW = 6  # places on a logarithmic axis, each of which has its label
+
+
 @styled
 def diagrams_and_landscapes(
     diagrams: list[Diagram], landscapes: list[Float[Tensor, "levels grid"]], grid: Float[Tensor, " grid"]
@@ -191,6 +194,10 @@ def curves(
         axis.set(title=title, **{which: text if isinstance(text, str) else text[number] for which, text in labels.items()})
         if logarithmic:
             axis.set(xscale="log", yscale="log")
+            at = sorted({float(value) for x, _ in lines.values() for value in x})
+            if len(at) <= FEW:  # over less than a decade matplotlib's own labels run into each other
+                axis.set_xticks(at, [f"{value:g}" for value in at])
+                axis.set_xticks([], minor=True)
         elif axis.dataLim.y0 >= 0:
             axis.set_ylim(bottom=0)
         if any(not name.startswith("_") for name in lines):
