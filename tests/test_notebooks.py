@@ -95,6 +95,7 @@ def test_each_exercise_has_a_grade_and_a_solution(path):
     grades = re.findall(r"(?m)^(\d+)\. \*(Predict|Compute|Extend|Open)\.\* ", exercises)
     assert [number for number, _ in grades] == re.findall(r"(?m)^(\d+)\. ", exercises)
     assert [grade for _, grade in grades].count("Open") == 1
+    assert exercises.count("<details><summary>Hint</summary>") == len(grades) - 1, "each but the open one has a hint"
     solutions = prose(NOTEBOOKS / "solutions" / f"{path.stem[:2]}_solutions.ipynb")
     solved = re.findall(r"(?m)^## (\d+) ", solutions)
     assert solved == [number for number, grade in grades if grade != "Open"], "an open one has no solution"
