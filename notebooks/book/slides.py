@@ -36,7 +36,8 @@ PAGE = """<!doctype html>
 
 def slides_of(notebook: nbformat.NotebookNode) -> list[list[str]]:
     """Sections, each a list of slides in markdown; a picture is an ``img`` element."""
-    sections, pictures = [[notebook.cells[0].source]], []
+    title, about, *_ = notebook.cells[0].source.split("\n\n")
+    sections, pictures = [[f"{title}\n\n{_short(about)}"]], []
     for cell in notebook.cells[1:]:
         if cell.cell_type == "code":
             pictures += _pictures(cell)

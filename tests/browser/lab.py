@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import nbformat
@@ -56,12 +58,14 @@ def _copy_without_outputs(notebook, folder) -> None:
 
 
 def _address(runtime, server, log) -> str:
+    """Of the server, once it answers: its file is there somewhat before."""
     for _ in range(600):
-        for file in runtime.glob("jpserver-*.json"):
-            url = json.loads(file.read_text())["url"]
-            urlopen(f"{url}api?token=token").close()
-            return url
         assert server.poll() is None, log.read_text()
+        for file in runtime.glob("jpserver-*.json"):
+            with contextlib.suppress(URLError):
+                url = json.loads(file.read_text())["url"]
+                urlopen(f"{url}api?token=token").close()
+                return url
         time.sleep(0.1)
     raise TimeoutError(log.read_text())
 
