@@ -34,6 +34,7 @@ from topo_utils.topology._graph import cycles, root
 
 _ONE = np.uint64(1)
 _ABSENT = {4: np.int32(0x7F800000), 8: np.int64(0x7FF0000000000000)}  # infinity; bits are ordered as weights are
+LARGEST = 1 << 16  # number of vertices: an edge is held as i << 16 | j
 _SPARSE = 32  # where at most one entry in so many is an edge, lists of neighbours are faster than rows of the matrix
 _DIGIT = 11  # bits a pass of the radix sort: its counters stay in the fastest cache
 

@@ -24,6 +24,13 @@ def check_cloud(name: str, x: Tensor) -> None:
     check_finite(name, x)
 
 
+def check_single_cloud(name: str, x: Tensor) -> None:
+    """Raise unless ``x`` is one such cloud, ``(n, d)``."""
+    check_cloud(name, x)
+    if x.ndim != 2:
+        raise ValueError(f"{name}: wanted one cloud (n, d), got {tuple(x.shape)}")
+
+
 def check_floating(name: str, x: Tensor) -> None:
     """Raise unless ``x`` is a float32 or float64 tensor."""
     check_dtype(name, x, torch.float32, torch.float64)

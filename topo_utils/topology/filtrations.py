@@ -17,6 +17,7 @@ from topo_utils.topology.checks import (
     check_finite,
     check_floating,
     check_option,
+    check_single_cloud,
     check_weights,
 )
 
@@ -215,9 +216,7 @@ def neighbour_graph(x: Float[Tensor, "n d"], k: int, progress: bool = False) -> 
     Takes O(n k) memory, where no more than a few points are tied; the search takes O(n log n) time in few dimensions and
     O(n^2) in many. Points are looked up some thousands at a time, between which it can be interrupted.
     """
-    check_cloud("x", x)
-    if x.ndim != 2:
-        raise ValueError(f"x: wanted one cloud (n, d), got {tuple(x.shape)}")
+    check_single_cloud("x", x)
     check_count("k", k, below=len(x))
     check_option("progress", progress, (True, False))
     edges = torch.from_numpy(_neighbours(_one(x), int(k), progress))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from topo_utils.topology.checks import check_cloud, check_count, check_dtype
+from topo_utils.topology.checks import check_count, check_dtype, check_single_cloud
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -51,7 +51,7 @@ def max_min_landmarks(x: Float[Tensor, "n d"], count: int, first: int = 0) -> La
     TypeError, ValueError
         ``x`` is not such a cloud, or a number is out of range.
     """
-    _check_one(x)
+    check_single_cloud("x", x)
     check_count("count", count, least=2, below=len(x) + 1)
     check_count("first", first, least=0, below=len(x))
     indices = torch.empty(count, dtype=torch.int64, device=x.device)
@@ -94,7 +94,7 @@ def witness(x: Float[Tensor, "n d"], landmarks: Int[Tensor, " m"], nu: int = 1) 
     -----
     Takes O(n m) memory and O(n m²) time.
     """
-    _check_one(x)
+    check_single_cloud("x", x)
     check_dtype("landmarks", landmarks, torch.int64)
     wrong = landmarks.ndim != 1 or len(landmarks) < 2 or ((landmarks < 0) | (landmarks >= len(x))).any()
     if wrong or len(landmarks.unique()) < len(landmarks):
@@ -107,9 +107,3 @@ def witness(x: Float[Tensor, "n d"], landmarks: Int[Tensor, " m"], nu: int = 1) 
         best = best.triu() + best.triu(1).T  # the same witness both ways
     across = excess.gather(1, best)
     return torch.maximum(across, across.T).clamp(min=0).fill_diagonal_(0)
-
-
-def _check_one(x: Tensor) -> None:
-    check_cloud("x", x)
-    if x.ndim != 2:
-        raise ValueError(f"x: wanted one cloud (n, d), got {tuple(x.shape)}")

@@ -151,9 +151,10 @@ def persistent_homology(
     Notes
     -----
     Beside the kernel a call reads the matrix once, to check it, and the critical edges; for a small cloud the dozen torch
-    functions that wrap its arrays take as long as these together, some hundredths of a millisecond. Clouds of a batch share
-    them. Edges are not collapsed first: that alone takes many times as long as the pairing (``make bench``). Tens of
-    thousands of points need another filtration: see :func:`neighbour_graph`, :func:`max_min_landmarks`.
+    functions that wrap its arrays take as long as these together: some hundredths of a millisecond in a warm cache, a
+    fifth of one in a cold one. Clouds of a batch share them. Edges are not collapsed first: that alone takes many times as
+    long as the pairing (``make bench``). Tens of thousands of points need another filtration: see :func:`neighbour_graph`,
+    :func:`max_min_landmarks`.
     """
     sparse = isinstance(weights, Graph)
     host = (check_graph if sparse else check_weights)("weights", weights)
@@ -172,8 +173,10 @@ def persistent_homology(
 
 def _graph_pairings(graph: Graph, max_dimension: int) -> list[Pairing]:
     """Critical edges of the bars of a graph, by their places in its list; one pairing a dimension."""
+    from topo_utils.topology import _flag  # here: numba takes a second to import
+
     edges, weights = graph.edges.cpu().numpy(), graph.weights.detach().cpu().numpy()
-    few = _FULL * 2 * len(edges) < graph.points**2
+    few = _FULL * 2 * len(edges) < graph.points**2 or graph.points > _flag.LARGEST
     return (_by_lists if few else _by_matrix)(edges, weights, graph.points, max_dimension)
 
 
@@ -181,10 +184,10 @@ def _by_matrix(edges: np.ndarray, weights: np.ndarray, points: int, max_dimensio
     places = edges[:, 0] * points + edges[:, 1]
     matrix = np.full((1, points, points), np.inf, weights.dtype)
     matrix[0, edges[:, 0], edges[:, 1]] = matrix[0, edges[:, 1], edges[:, 0]] = weights
-    matrix[0, np.arange(points), np.arange(points)] = 0
+    np.fill_diagonal(matrix[0], 0)
     order = np.argsort(places)
     found = _pair_with_flag(matrix, max_dimension)
-    where = [np.searchsorted(places[order], np.maximum(cells, places.min(initial=0))) for cells, _ in found]
+    where = [np.searchsorted(places[order], cells) for cells, _ in found]
     return [
         Pairing(np.where(cells < 0, cells, order[at]), counts) for at, (cells, counts) in zip(where, found, strict=True)
     ]
